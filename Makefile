@@ -1,0 +1,37 @@
+# The targets that people and CI use. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: help install test test-fast lint format demo clean
+
+help:            ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed  ## Make .venv and install everything into it
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	touch $@
+
+lint: install    ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint       ## Everything CI checks
+	$(BIN)/pytest
+
+test-fast: install  ## The tests that take seconds
+	$(BIN)/pytest -m "not slow"
+
+format: install  ## Let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:           ## Remove what the targets made
+	rm -rf $(VENV) demo .data .mypy_cache .ruff_cache .pytest_cache

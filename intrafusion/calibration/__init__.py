@@ -1,0 +1,5 @@
+"""Samples on which consumers are refitted and programs are measured."""
+
+from intrafusion.calibration.datasets import Dataset
+
+__all__ = ["Dataset"]

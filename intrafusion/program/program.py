@@ -1,0 +1,106 @@
+"""The one form in which the engine sees any network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+if TYPE_CHECKING:
+    from torch.utils._pytree import TreeSpec
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network as an ATen graph with its parameters. Never mutated: every step makes a new one.
+
+    The graph is functional (no in-place op) and in the normal form of
+    `intrafusion.program.normalise`. Its nodes are
+
+    - `placeholder`: one per input tensor, in the order of `example_inputs`;
+    - `get_attr`: a parameter or buffer, its target the key in `tensors`;
+    - `call_function`: an `OpOverload` of ATen, or a Python operator on sizes;
+    - `output`: a tuple of the output tensors.
+
+    Attributes:
+        graph: the ATen graph; any batch size runs.
+        tensors: parameters and buffers under their original fully qualified names.
+        trainable: which of `tensors` are parameters; the others are buffers.
+        example_inputs: one tensor per placeholder with a batch of 2 in dimension 0.
+        out_spec: how the flat outputs nest in what the network returns.
+        source: the form the program came in: `module`, `torchscript`, `exported`, `state_dict`.
+        notes: what the user should know about the capture; ends up in the report's warnings.
+    """
+
+    graph: fx.Graph
+    tensors: Mapping[str, Tensor]
+    trainable: frozenset[str]
+    example_inputs: tuple[Tensor, ...]
+    out_spec: TreeSpec
+    source: str
+    notes: tuple[str, ...] = field(default=())
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Run the network on one tensor per input, batch first; returns what the original returns."""
+        with torch.no_grad():
+            outputs = self._runner(*inputs)
+        return torch.utils._pytree.tree_unflatten(list(outputs), self.out_spec)
+
+    def outputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the network; returns its output tensors as a flat tuple."""
+        with torch.no_grad():
+            outputs: tuple[Tensor, ...] = self._runner(*inputs)
+        return outputs
+
+    @cached_property
+    def _runner(self) -> fx.GraphModule:
+        return fx.GraphModule(module_tree(self.tensors, self.trainable), self.graph)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameter elements; buffers are not counted."""
+        return sum(self.tensors[name].numel() for name in self.trainable)
+
+    @property
+    def device(self) -> torch.device:
+        return next((t.device for t in self.tensors.values()), torch.device("cpu"))
+
+    def to(self, device: torch.device | str) -> Program:
+        """The same program with its tensors and example inputs on `device`."""
+        return replace(
+            self,
+            tensors={name: t.to(device) for name, t in self.tensors.items()},
+            example_inputs=tuple(x.to(device) for x in self.example_inputs),
+        )
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
+        """Write the program to `path`; see `intrafusion.program.emit` for the formats.
+
+        Without `format` the file's ending decides. Raises `IntraFusionError` with
+        `FORMAT_NOT_POSSIBLE`; nothing half-written is left behind.
+        """
+        from intrafusion.program.emit import save
+
+        return save(self, Path(path), format)
+
+
+def module_tree(tensors: Mapping[str, Tensor], trainable: frozenset[str]) -> nn.Module:
+    """A tree of bare modules that holds `tensors` under their dotted names."""
+    root = nn.Module()
+    for name, tensor in tensors.items():
+        *path, leaf = name.split(".")
+        owner = root
+        for part in path:
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        if name in trainable:
+            owner.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
+        else:
+            owner.register_buffer(leaf, tensor)
+    return root

@@ -1,0 +1,142 @@
+"""What a user gets back. Light: importing this costs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from intrafusion.spec import CompressionSpec
+
+Step = Literal["load", "analyse", "fold", "plan", "fuse", "compensate", "evaluate", "save"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a compression, `done` of `total` parts of it complete."""
+
+    step: Step
+    done: int
+    total: int
+
+
+ProgressListener = Callable[[Progress], None]
+"""Called with every `Progress`; what it raises ends the compression."""
+
+
+class ReportModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Latency(ReportModel):
+    """Measured seconds of one forward pass: the median of interleaved runs."""
+
+    median_ms: float
+    batch: int
+    threads: int
+    device: str
+
+
+class Measurement(ReportModel):
+    """One program, measured."""
+
+    parameters: int = Field(description="Number of parameter elements; buffers are not counted.")
+    macs: int = Field(description="Multiply-accumulates of one sample's forward pass.")
+    file_bytes: int | None = Field(default=None, description="Bytes of the TorchScript file.")
+    accuracy: float | None = Field(
+        default=None, description="Top-1 accuracy in [0, 1]; only with labelled evaluation data."
+    )
+    top5_accuracy: float | None = Field(
+        default=None, description="Top-5 accuracy in [0, 1]; with labels and at least 6 classes."
+    )
+    latency: Latency | None = None
+
+
+class Fidelity(ReportModel):
+    """How far the compressed program's outputs are from the original's on the same samples."""
+
+    samples: int
+    source: Literal["evaluation", "calibration", "random"] = Field(
+        description="Where the samples come from; `random` is noise and says little."
+    )
+    agreement: float | None = Field(
+        description="Share of samples with the same arg max; None where outputs are no class scores."
+    )
+    output_distance: float = Field(description="Mean ℓ2 distance of a sample's outputs.")
+    relative_distance: float = Field(
+        description="The same divided by the mean ℓ2 norm of the original's outputs."
+    )
+    cosine: float = Field(description="Mean cosine similarity of a sample's outputs.")
+
+
+class GroupReport(ReportModel):
+    """One group of interchangeable units and what became of it."""
+
+    name: str = Field(description="Name of the group: its first producer.")
+    units: int
+    kept: int
+    layers: list[str] = Field(
+        description="Parameters the group runs through, as `name[dimension]`."
+    )
+    parameter_share: float = Field(
+        description="Share of the program's parameter elements it touches."
+    )
+    warnings: list[str] = Field(default_factory=list)
+
+
+class FrozenReport(ReportModel):
+    """A parameter dimension that cannot be pruned, and why."""
+
+    parameter: str
+    dimension: int
+    channels: int
+    op: str = Field(description="The operation that froze it.")
+    reason: str
+
+
+class InspectionReport(ReportModel):
+    """What could be pruned in a program."""
+
+    source: str = Field(description="The form the program came in, such as `torchscript`.")
+    parameters: int
+    macs: int
+    inputs: list[str] = Field(description="Each input as `name: dtype[batch, …]`.")
+    groups: list[GroupReport]
+    frozen: list[FrozenReport]
+    coverage: float = Field(
+        description="Share of parameter elements that lie in at least one prunable group."
+    )
+    warnings: list[str] = Field(default_factory=list)
+
+
+class CompensationReport(ReportModel):
+    """How consumers were corrected after fusion."""
+
+    mode: Literal["calibration", "none"]
+    samples: int = 0
+    layers: int = Field(default=0, description="Number of layers refitted.")
+    fit_error: float | None = Field(
+        default=None, description="Relative squared error of the refits on the samples they saw."
+    )
+    holdout_error: float | None = Field(
+        default=None,
+        description="The same on held-out samples; far above fit_error is overfitting.",
+    )
+
+
+class CompressionReport(ReportModel):
+    """What a compression did and what it cost."""
+
+    intrafusion_version: str
+    torch_version: str
+    source: str
+    spec: CompressionSpec
+    before: Measurement
+    after: Measurement
+    fidelity: Fidelity | None
+    groups: list[GroupReport]
+    compensation: CompensationReport
+    warnings: list[str] = Field(default_factory=list)
+    seconds: dict[str, float] = Field(description="Wall seconds by step.")

@@ -1,0 +1,101 @@
+"""What a user may ask for. Light: importing this costs no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from intrafusion.importance import IMPORTANCE
+from intrafusion.transport import TARGETS
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class SpecModel(BaseModel):
+    """A frozen model that refuses fields it does not know, so that a typo is never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(SpecModel):
+    """The code a state dict belongs to: a registered factory and its arguments."""
+
+    name: str = Field(
+        description="A registered architecture; `GET /v1/architectures` lists them.",
+        examples=["torchvision/resnet18"],
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keyword arguments of the factory.",
+        examples=[{"num_classes": 10}],
+    )
+
+
+class ModelDescription(SpecModel):
+    """What the model file does not say about itself."""
+
+    input_shapes: list[list[Annotated[int, Field(gt=0)]]] | None = Field(
+        default=None,
+        description=(
+            "The shape of each input, batch first; the batch size itself does not matter. "
+            "May be left out when calibration or evaluation data is given."
+        ),
+        examples=[[[1, 3, 224, 224]]],
+    )
+    input_dtypes: list[str] | None = Field(
+        default=None,
+        description="The dtype of each input, `float32` unless stated.",
+        examples=[["float32"]],
+    )
+    architecture: Architecture | None = Field(
+        default=None, description="Needed for a state dict (safetensors or .pt), and only there."
+    )
+
+
+class CompressionSpec(SpecModel):
+    """How a network is to be compressed."""
+
+    method: Literal["intra-fusion"] = Field(
+        default="intra-fusion",
+        description="`intra-fusion` fuses all n units of a group into m by optimal transport.",
+    )
+    sparsity: Share = Field(
+        default=0.5,
+        description="Share of every group's units to remove.",
+        examples=[0.5],
+    )
+    importance: Annotated[str, AfterValidator(IMPORTANCE.check)] = Field(
+        default="l1",
+        description=f"Criterion that scores units: one of {', '.join(IMPORTANCE)}.",
+    )
+    target: Annotated[str, AfterValidator(TARGETS.check)] = Field(
+        default="most_important",
+        description=f"What the units are transported to: one of {', '.join(TARGETS)}.",
+    )
+    distance: Literal[1, 2] = Field(
+        default=1, description="p of the ground cost ‖x̂_j − ŷ_k‖_p between normalised units."
+    )
+    compensation: Literal["auto", "calibration", "none"] = Field(
+        default="auto",
+        description=(
+            "How consumers are corrected after fusion. `calibration` refits them on the "
+            "calibration samples; `none` rescales them by the variance the averaging lost; "
+            "`auto` is `calibration` where there are samples and `none` where there are not."
+        ),
+    )
+    include: list[str] = Field(
+        default_factory=list,
+        description="Only groups with a parameter matching one of these names or globs. Empty: all.",
+        examples=[["features.*"]],
+    )
+    exclude: list[str] = Field(
+        default_factory=list,
+        description="No group with a parameter matching one of these names or globs.",
+        examples=[["head.*"]],
+    )
+    round_to: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1,
+        description="Kept units per group are rounded up to a multiple of this, where that many exist.",
+    )
+    seed: int = Field(default=0, description="Seed of every random choice; same seed, same result.")
