@@ -11,7 +11,6 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from intrafusion.report import Step
 from intrafusion.spec import CompressionSpec, ModelDescription
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
@@ -35,7 +34,7 @@ class JobRequest(ModelDescription):
         default=None, description="Id of the dataset on which both networks are measured."
     )
     outputs: list[Output] = Field(
-        default_factory=lambda: ["torchscript", "safetensors"],
+        default=["torchscript", "safetensors"],
         min_length=1,
         description="The forms in which the compressed network is wanted.",
     )
@@ -77,7 +76,7 @@ class Dataset(Upload):
 class JobProgress(ResponseModel):
     """The step a running job is in: `done` of `total` parts complete."""
 
-    step: Step
+    step: str = Field(description="The step's name; see intrafusion.report.Step.")
     done: int
     total: int
 
@@ -101,7 +100,7 @@ class Job(ResponseModel):
     id: str
     status: JobStatus
     model: str
-    spec: CompressionSpec
+    spec: dict[str, Any] = Field(description="The CompressionSpec, defaults filled in.")
     calibration: str | None = None
     evaluation: str | None = None
     outputs: list[str] = Field(default_factory=list)
