@@ -1,0 +1,160 @@
+"""Bytes, kept under their own SHA-256: in a folder, or in an object store by URL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+CHUNK = 1024**2
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Stored bytes: their hexadecimal SHA-256 and how many they are."""
+
+    sha256: str
+    bytes: int
+
+
+class Blobs:
+    """The blob store at `url`. `spool` is a local folder for bytes on their way in.
+
+    A blob appears whole or not at all: bytes are written and hashed in the spool and then
+    moved. With `file://` the spool lies inside the store's folder, so that moving is a rename.
+    """
+
+    def __init__(self, url: str, *, spool: Path) -> None:
+        address = urlsplit(url)
+        self._folder: Path | None = None
+        self._store: ObjectStore
+        if address.scheme == "file":
+            self._folder = Path(unquote(address.path))
+            spool = self._folder / "incoming"
+            self._store = LocalStore(self._folder, mkdir=True)
+        else:
+            self._store = from_url(url)
+        self._spool = spool
+        self._spool.mkdir(parents=True, exist_ok=True)
+
+    def clean(self) -> None:
+        """Remove what a killed process left in the spool. Only while nothing is being stored."""
+        for leftover in self._spool.iterdir():
+            leftover.unlink()
+
+    def ping(self) -> None:
+        """Raise `OSError` or obstore's error when the store does not answer."""
+        if self._folder is not None and not os.access(self._folder, os.W_OK):
+            raise OSError(f"{self._folder} cannot be written to")
+        try:
+            obstore.head(self._store, _key("0" * 64))
+        except (NotFoundError, FileNotFoundError):
+            return
+
+    def begin(self) -> Incoming:
+        """A place to write bytes to; `keep` them, or they are gone when it closes."""
+        return Incoming(self, self._spool / uuid.uuid4().hex)
+
+    def adopt(self, source: BinaryIO) -> Blob:
+        """Store what `source` holds from where it stands to its end."""
+        with self.begin() as incoming:
+            while chunk := source.read(CHUNK):
+                incoming.write(chunk)
+            return incoming.keep()
+
+    def _put(self, path: Path, sha256: str) -> None:
+        if self._folder is None:
+            obstore.put(self._store, _key(sha256), path)
+            return
+        target = self._folder / _key(sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o444)
+        path.replace(target)
+
+    def fetch(self, sha256: str, destination: Path) -> None:
+        """Put the blob at `destination` as a file not to be written to.
+
+        Raises FileNotFoundError when there is no such blob.
+        """
+        if self._folder is not None:
+            source = self._folder / _key(sha256)
+            try:
+                os.link(source, destination)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, destination)
+            return
+        with destination.open("wb") as file:
+            for chunk in obstore.get(self._store, _key(sha256)).stream(min_chunk_size=CHUNK):
+                file.write(chunk)
+
+    async def stream(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `end`, in chunks of about a megabyte.
+
+        Raises FileNotFoundError when there is no such blob.
+        """
+        if start == end:
+            return
+        found = await obstore.get_async(self._store, _key(sha256), options={"range": (start, end)})
+        async for chunk in found.stream(min_chunk_size=CHUNK):
+            yield bytes(chunk)
+
+
+@dataclass
+class Incoming:
+    """Bytes being written and hashed; a context manager that leaves nothing behind."""
+
+    blobs: Blobs
+    path: Path
+    size: int = 0
+    _file: BinaryIO | None = None
+    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def __enter__(self) -> Incoming:
+        self._file = self.path.open("xb")
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes."""
+        assert self._file is not None
+        self._file.write(chunk)
+        self._digest.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self) -> Blob:
+        """Bring what was written to disk, where `path` can be read; returns what it is."""
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return Blob(sha256=self._digest.hexdigest(), bytes=self.size)
+
+    def keep(self) -> Blob:
+        """Move the bytes to where they stay."""
+        blob = self.finish()
+        self.blobs._put(self.path, blob.sha256)
+        return blob
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _key(sha256: str) -> str:
+    return f"sha256/{sha256[:2]}/{sha256}"

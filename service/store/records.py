@@ -1,0 +1,158 @@
+"""The tables. Portable SQL only: the same records lie in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, also where the database keeps no time zone (SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Record(DeclarativeBase):
+    """What all tables have in common."""
+
+    metadata = MetaData(
+        naming_convention={  # so that a migration on either database can name what it changes
+            "ix": "%(table_name)s_by_%(column_0_name)s",
+            "uq": "%(table_name)s_unique_%(column_0_name)s",
+            "fk": "%(table_name)s_%(column_0_name)s_to_%(referred_table_name)s",
+            "pk": "%(table_name)s_key",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(none_as_null=True),
+        int: BigInteger(),
+    }
+
+
+class UploadRecord:
+    """Columns of a stored upload; its bytes lie in the blob store under `sha256`."""
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    bytes: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime]
+
+
+class ModelRecord(UploadRecord, Record):
+    """An uploaded network."""
+
+    __tablename__ = "models"
+
+
+class DatasetRecord(UploadRecord, Record):
+    """Uploaded samples."""
+
+    __tablename__ = "datasets"
+
+
+class JobRecord(Record):
+    """One compression: what was asked for, where it stands, and who works on it."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_by_status", "status", "published_at"),
+        Index("jobs_by_lease", "lease_until"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    calibration_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
+    evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
+    request: Mapped[dict[str, Any]]
+    """The JobRequest as it was accepted, defaults filled in."""
+    progress: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    """A Problem, for failed jobs."""
+
+    queued_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    cancelling_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    published_at: Mapped[datetime | None]
+    """The outbox mark: when the id was last put on the queue; None while that is still to do."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Counts starts. With `worker` it fences: only the holder of the present attempt may write."""
+    losses: Mapped[int] = mapped_column(default=0)
+    """Counts attempts that ended because their worker fell silent."""
+    worker: Mapped[str | None] = mapped_column(String(255))
+    lease_until: Mapped[datetime | None]
+    event_count: Mapped[int] = mapped_column(default=0)
+
+
+class EventRecord(Record):
+    """One numbered line of a job's story."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime]
+    data: Mapped[dict[str, Any]]
+
+
+class ArtifactRecord(Record):
+    """One file a job made; its bytes lie in the blob store under `sha256`."""
+
+    __tablename__ = "artifacts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int]
+    media_type: Mapped[str] = mapped_column(String(255))
+
+
+class IdempotencyRecord(Record):
+    """An `Idempotency-Key` and the job its first request made."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class WorkerRecord(Record):
+    """A worker process and when it last said that it is alive."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+    draining: Mapped[bool] = mapped_column(default=False)
+    """Set when it was told to stop: it then returns its job to the queue."""
