@@ -35,6 +35,8 @@ class Program:
         out_spec: how the flat outputs nest in what the network returns.
         source: the form the program came in: `module`, `torchscript`, `exported`, `state_dict`.
         notes: what the user should know about the capture; ends up in the report's warnings.
+        aliases: further names of tied parameters, each to the one under which `tensors` and the
+            graph have it; files that are written have both.
     """
 
     graph: fx.Graph
@@ -44,9 +46,10 @@ class Program:
     out_spec: TreeSpec
     source: str
     notes: tuple[str, ...] = field(default=())
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """Run the network on one tensor per input, batch first; returns what the original returns."""
+        """Run the network on one tensor per input, batch first; nests outputs as the original."""
         with torch.no_grad():
             outputs = self._runner(*inputs)
         return torch.utils._pytree.tree_unflatten(list(outputs), self.out_spec)
@@ -69,6 +72,10 @@ class Program:
     @property
     def device(self) -> torch.device:
         return next((t.device for t in self.tensors.values()), torch.device("cpu"))
+
+    def with_notes(self, *notes: str) -> Program:
+        """The same program with `notes` after its own."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def to(self, device: torch.device | str) -> Program:
         """The same program with its tensors and example inputs on `device`."""

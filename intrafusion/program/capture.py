@@ -1,0 +1,148 @@
+"""From a module that runs to a program that computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, fx, nn
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program import torch_private
+from intrafusion.program.batch import BATCHES, generalise
+from intrafusion.program.exported import Capture, capture_module, export_module, lower
+from intrafusion.program.inputs import Examples
+from intrafusion.program.messages import last_line
+from intrafusion.program.normalise import normalise
+from intrafusion.program.program import Program
+from intrafusion.program.torchscript import capture_script, parameters_by_use
+from intrafusion.program.verify import (
+    all_close,
+    check_deterministic,
+    check_finite,
+    reference_outputs,
+)
+
+_OTHER_BATCH = 5
+"""A batch size that no capture saw; 2 is compared as well."""
+
+_TRAINING_NOTE = "The network was in training mode; it was read in evaluation mode."
+
+
+def capture(
+    module: nn.Module, examples: Examples, source: str, notes: tuple[str, ...] = ()
+) -> Program:
+    """Read a module (an `nn.Module` or a `ScriptModule`) in evaluation mode as a program.
+
+    The module's own training flags are as before afterwards. Of the ways to read it the
+    first is taken whose program gives the module's own outputs at two batch sizes.
+
+    Raises `IntraFusionError` with `WEIGHTS_NOT_FINITE`, `INPUT_SHAPE_MISMATCH`,
+    `MODEL_DOES_NOT_RUN`, `MODEL_NOT_DETERMINISTIC` or `CAPTURE_FAILED`.
+    """
+    check_finite("parameter", module.named_parameters())
+    inputs, others = examples.batch(BATCHES[0]), examples.batch(_OTHER_BATCH)
+    with _evaluation_mode(module) as was_training:
+        expected = check_deterministic(module, inputs)
+        expected_others = reference_outputs(module, others)
+        failures = []
+        for read in _ways(module, examples):
+            try:
+                graph, captured = read()
+            except IntraFusionError as error:
+                failures.append(error.message)
+                continue
+            except Exception as error:  # noqa: BLE001 - export of foreign code raises anything
+                failures.append(f"{type(error).__name__}: {last_line(error)}.")
+                continue
+            program = _program(graph, captured, inputs, source, notes)
+            if was_training:
+                program = program.with_notes(_TRAINING_NOTE)
+            failure = _difference(program, (inputs, expected), (others, expected_others))
+            if failure is None:
+                check_finite("constant", ((n, program.tensors[n]) for n in program.trainable))
+                return program
+            failures.append(failure)
+    raise IntraFusionError(
+        ErrorCode.CAPTURE_FAILED,
+        "The network could not be read as a graph. " + " ".join(dict.fromkeys(failures)),
+        "Rewrite what the message names, or give the network in another form: "
+        "TorchScript, nn.Module or a .pt2 from torch.export.",
+        attempts=failures,
+    )
+
+
+def _ways(
+    module: nn.Module, examples: Examples
+) -> Iterator[Callable[[], tuple[fx.Graph, Capture]]]:
+    if not isinstance(module, torch.jit.ScriptModule):
+        yield partial(_symbolic, module, examples)
+        yield partial(_joined, partial(capture_module, module), examples)
+    else:
+        yield partial(_joined, partial(capture_script, module), examples)
+
+
+def _symbolic(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
+    captured = lower(export_module(module, examples.batch(BATCHES[0])))
+    return normalise(captured.graph), captured
+
+
+def _joined(
+    read: Callable[[tuple[Tensor, ...]], Capture], examples: Examples
+) -> tuple[fx.Graph, Capture]:
+    two, three = (read(examples.batch(size)) for size in BATCHES)
+    return normalise(generalise(two, three)), two
+
+
+def _program(
+    graph: fx.Graph,
+    captured: Capture,
+    inputs: tuple[Tensor, ...],
+    source: str,
+    notes: tuple[str, ...],
+) -> Program:
+    return Program(
+        graph=graph,
+        tensors=captured.tensors,
+        trainable=captured.trainable or parameters_by_use(graph),
+        example_inputs=inputs,
+        out_spec=captured.out_spec,
+        source=source,
+        notes=(*notes, *captured.notes),
+        aliases=captured.aliases,
+    )
+
+
+def _difference(
+    program: Program, *runs: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+) -> str | None:
+    """What is wrong with a program that should give these outputs on these inputs."""
+    for inputs, expected in runs:
+        batch = inputs[0].shape[0]
+        try:
+            found = program.outputs(*inputs)
+        except Exception as error:  # noqa: BLE001 - a wrong graph fails in any way
+            return f"Read as a graph, it fails at a batch of {batch}: {last_line(error)}."
+        if not all_close(found, expected):
+            return f"Read as a graph, its outputs at a batch of {batch} are others."
+    return None
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[bool]:
+    """The module in evaluation mode; yields whether any part of it was not."""
+    if isinstance(module, torch.jit.ScriptModule) and torch_private.is_frozen(module):
+        yield False
+        return
+    flags = [(part, part.training) for part in module.modules() if hasattr(part, "training")]
+    was_training = any(flag for _, flag in flags)
+    if was_training:
+        module.eval()
+    try:
+        yield was_training
+    finally:
+        if was_training:
+            for part, flag in flags:
+                part.training = flag

@@ -1,0 +1,183 @@
+"""From `torch.export`'s ExportedProgram to a graph whose parameters are attributes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program import torch_private
+
+if TYPE_CHECKING:
+    from torch.utils._pytree import TreeSpec
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A functional ATen graph as it was read, before `normalise`.
+
+    `tensors`, `trainable`, `aliases` and `out_spec` are as in `Program`.
+    """
+
+    graph: fx.Graph
+    tensors: Mapping[str, Tensor]
+    trainable: frozenset[str]
+    aliases: Mapping[str, str]
+    out_spec: TreeSpec
+    notes: tuple[str, ...] = ()
+
+
+def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    """Export a module with one symbolic batch size, shared by dimension 0 of every input."""
+    batch = Dim("batch")
+    shapes = tuple({0: batch} for _ in inputs)
+    return torch.export.export(
+        module, inputs, dynamic_shapes=_per_argument(module, shapes), strict=False
+    )
+
+
+def capture_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> Capture:
+    """The graph of a module at the fixed shapes of `inputs`."""
+    return lower(torch.export.export(module, inputs, strict=False))
+
+
+def _per_argument(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`shapes` nested as `torch.export` wants them: one entry for all of `*args`."""
+    kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    before = kinds.index(Parameter.VAR_POSITIONAL)
+    return (*shapes[:before], shapes[before:])
+
+
+def lower(
+    exported: ExportedProgram, prefix: str = "", input_names: Sequence[str] | None = None
+) -> Capture:
+    """Make every parameter, buffer and constant of an exported program a `get_attr` node.
+
+    `prefix` is stripped from parameter and buffer names; `input_names` replace the inputs'.
+    Tensors are copied, so that later training of the source does not reach the result. Writes
+    to buffers and inputs are dropped, with a note.
+
+    Raises `IntraFusionError` with `CAPTURE_FAILED` where an input or output is no tensor.
+    """
+    exported = exported.run_decompositions({})
+    signature = exported.graph_signature
+    graph = fx.Graph()
+    tensors: dict[str, Tensor] = {}
+    trainable: set[str] = set()
+    aliases: dict[str, str] = {}
+    canonical: dict[tuple[object, ...], str] = {}
+    nodes: dict[fx.Node, fx.Node] = {}
+    attributes: list[tuple[fx.Node, str]] = []
+    constants = inputs = 0
+
+    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    for node, spec in zip(placeholders, signature.input_specs, strict=True):
+        if spec.kind is InputKind.USER_INPUT:
+            if not isinstance(node.meta.get("val"), Tensor):
+                raise _no_tensor("input", node.name)
+            new = graph.placeholder(input_names[inputs] if input_names else node.name)
+            new.meta = dict(node.meta)
+            nodes[node] = new
+            inputs += 1
+            continue
+        if spec.kind is InputKind.CONSTANT_TENSOR:
+            name, constants = f"_constant{constants}", constants + 1
+        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            name = str(spec.target).removeprefix(prefix)
+        else:
+            raise IntraFusionError(
+                ErrorCode.CAPTURE_FAILED,
+                f"The network uses {spec.target!r}, a {spec.kind.name.lower()}, as an input.",
+                "Give the network as one that computes with tensors alone.",
+            )
+        assert spec.target is not None
+        tensor = _lookup(exported, spec.target)
+        identity = _identity(tensor)
+        if identity in canonical:
+            aliases[name] = canonical[identity]
+        else:
+            canonical[identity] = name
+            tensors[name] = tensor.detach().clone()
+            if spec.kind is InputKind.PARAMETER:
+                trainable.add(name)
+        attributes.append((node, canonical[identity]))
+
+    for node, name in attributes:
+        if node.users:
+            new = graph.get_attr(name)
+            new.meta = dict(node.meta)
+            nodes[node] = new
+    for node in exported.graph.nodes:
+        if node.op == "placeholder":
+            continue
+        if node.op == "output":
+            kept, notes = _outputs(exported, node)
+            graph.output(tuple(nodes[value] for value in kept))
+            break
+        nodes[node] = graph.node_copy(node, lambda old: nodes[old])
+    return Capture(
+        graph, tensors, frozenset(trainable), aliases, torch_private.out_spec(exported), notes
+    )
+
+
+def _lookup(exported: ExportedProgram, target: str) -> Tensor:
+    if target in exported.state_dict:
+        tensor = exported.state_dict[target]
+    else:
+        tensor = exported.constants[target]
+    assert isinstance(tensor, Tensor)
+    return tensor
+
+
+def _identity(tensor: Tensor) -> tuple[object, ...]:
+    """Equal for two names of one tensor; an empty tensor is only ever itself."""
+    if tensor.numel() == 0:
+        return (id(tensor),)
+    return (
+        tensor.untyped_storage().data_ptr(),
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.dtype,
+    )
+
+
+def _outputs(exported: ExportedProgram, output: fx.Node) -> tuple[list[fx.Node], tuple[str, ...]]:
+    """The values the network returns, and what it would have written besides."""
+    kept: list[fx.Node] = []
+    written: list[str] = []
+    (values,) = output.args
+    assert isinstance(values, tuple | list)
+    for value, spec in zip(values, exported.graph_signature.output_specs, strict=True):
+        if spec.kind is OutputKind.USER_OUTPUT:
+            if not (isinstance(value, fx.Node) and isinstance(value.meta.get("val"), Tensor)):
+                raise _no_tensor("output", str(value))
+            kept.append(value)
+        elif spec.kind is OutputKind.BUFFER_MUTATION:
+            written.append(str(spec.target))
+    if not written:
+        return kept, ()
+    names = ", ".join(written[:3]) + (", …" if len(written) > 3 else "")
+    note = (
+        f"The network writes to its buffers when it runs ({names}); the program read from it "
+        "does not. If it was saved in training mode, call .eval() before saving."
+    )
+    return kept, (note,)
+
+
+def _no_tensor(what: str, name: str) -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.CAPTURE_FAILED,
+        f"The network's {what} {name!r} is no tensor.",
+        f"Wrap the network so that every {what} is a tensor.",
+    )

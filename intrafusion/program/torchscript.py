@@ -1,0 +1,75 @@
+"""TorchScript modules, scripted or traced, as graphs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program import torch_private
+from intrafusion.program.exported import Capture, lower
+from intrafusion.program.messages import last_line
+
+aten = torch.ops.aten
+
+_FROZEN_NOTE = (
+    "The TorchScript was frozen (torch.jit.freeze), which loses the names of its parameters; "
+    "they are numbered instead."
+)
+
+_PARAMETER_ARGUMENTS: dict[Any, tuple[int, ...]] = {
+    aten.convolution.default: (1, 2),
+    aten.linear.default: (1, 2),
+    aten.batch_norm.default: (1, 2),
+    aten.layer_norm.default: (2, 3),
+    aten.group_norm.default: (2, 3),
+    aten.prelu.default: (1,),
+    aten.embedding.default: (0,),
+}
+
+
+def open_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """Load a TorchScript file onto the CPU; runs code from the file.
+
+    Raises `IntraFusionError` with `CORRUPT_MODEL` where torch cannot read it.
+    """
+    try:
+        script: torch.jit.ScriptModule = torch_private.load_script(path)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise IntraFusionError(
+            ErrorCode.CORRUPT_MODEL,
+            f"{path.name} cannot be read as TorchScript: {last_line(error)}.",
+            "Save it again with torch.jit.save, by a torch no newer than the one here "
+            f"({torch.__version__}).",
+        ) from error
+    return script
+
+
+def capture_script(script: torch.jit.ScriptModule, inputs: tuple[Tensor, ...]) -> Capture:
+    """The graph of a ScriptModule at the fixed shapes of `inputs`."""
+    capture = lower(
+        torch_private.export_script(script, inputs),
+        prefix=torch_private.SCRIPT_PREFIX,
+        input_names=torch_private.argument_names(script),
+    )
+    if torch_private.is_frozen(script):
+        return replace(capture, notes=(*capture.notes, _FROZEN_NOTE))
+    return capture
+
+
+def parameters_by_use(graph: fx.Graph) -> frozenset[str]:
+    """The attributes that a normalised graph uses as weights and biases.
+
+    Frozen TorchScript does not tell parameters from other constants.
+    """
+    found = set()
+    for node in graph.nodes:
+        for position in _PARAMETER_ARGUMENTS.get(node.target, ()):
+            argument = node.args[position] if position < len(node.args) else None
+            if isinstance(argument, fx.Node) and argument.op == "get_attr":
+                found.add(str(argument.target))
+    return frozenset(found)
