@@ -1,0 +1,176 @@
+"""Commands that work in this process: `inspect`, `compress`, `serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+import intrafusion
+from intrafusion.cli import options as o
+from intrafusion.cli import tables
+from intrafusion.cli.exits import reported
+from intrafusion.cli.progress import shown_progress
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.spec import ModelDescription
+
+if TYPE_CHECKING:
+    from intrafusion.calibration import Dataset
+
+
+@reported
+def inspect(
+    model: o.ModelFile,
+    input_shape: o.InputShape = None,
+    input_dtype: o.InputDtype = None,
+    architecture: o.ArchitectureName = None,
+    architecture_arguments: o.ArchitectureArguments = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show what can be pruned in a network, and what cannot and why.
+
+    Example:
+
+        intrafusion inspect examples/fashion_vgg.pt --input-shape 1,1,28,28
+    """
+    description = o.build_description(
+        input_shape, input_dtype, architecture, architecture_arguments
+    )
+    report = intrafusion.inspect(_load(model, description))
+    console = Console()
+    if as_json:
+        console.out(report.model_dump_json(), highlight=False)
+        return
+    console.print(
+        f"{model.name}: {report.source}, {report.parameters:,} parameters, "
+        f"{report.macs:,} MACs, {report.coverage:.0%} of the parameters prunable"
+    )
+    for line in report.inputs:
+        console.print(f"input {line}", markup=False)
+    console.print(tables.groups(report))
+    if report.frozen:
+        console.print(tables.frozen(report))
+    _warn(report.warnings)
+
+
+@reported
+def compress(
+    model: o.ModelFile,
+    output: o.Output,
+    input_shape: o.InputShape = None,
+    input_dtype: o.InputDtype = None,
+    architecture: o.ArchitectureName = None,
+    architecture_arguments: o.ArchitectureArguments = None,
+    calibration: o.Calibration = None,
+    evaluation: o.Evaluation = None,
+    sparsity: o.Sparsity = o.SPEC_DEFAULTS.sparsity,
+    importance: o.Importance = o.SPEC_DEFAULTS.importance,
+    target: o.Target = o.SPEC_DEFAULTS.target,
+    distance: o.Distance = o.SPEC_DEFAULTS.distance,
+    compensation: o.Compensation = o.SPEC_DEFAULTS.compensation,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
+    seed: o.Seed = o.SPEC_DEFAULTS.seed,
+    report: o.ReportFile = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Compress a network in this process.
+
+    With --calibration the layers are refitted on those samples, which is where most of the
+    accuracy comes from; without, they are corrected from the weights alone.
+
+    Examples:
+
+        intrafusion compress examples/fashion_vgg.pt -o small.pt \\
+          --calibration examples/fashion_calibration.npz \\
+          --evaluation examples/fashion_test.npz
+
+        intrafusion compress net.safetensors -o small.safetensors \\
+          --architecture torchvision/resnet18 --input-shape 1,3,224,224
+    """
+    from intrafusion.calibration.datasets import load_dataset
+
+    spec = o.build_spec(
+        sparsity=sparsity,
+        importance=importance,
+        target=target,
+        distance=distance,
+        compensation=compensation,
+        include=include or [],
+        exclude=exclude or [],
+        round_to=round_to,
+        seed=seed,
+    )
+    description = o.build_description(
+        input_shape, input_dtype, architecture, architecture_arguments
+    )
+    fitted_on = load_dataset(calibration) if calibration else None
+    measured_on = load_dataset(evaluation) if evaluation else None
+    program = _load(model, description, fitted_on or measured_on)
+    with shown_progress(quiet) as listener:
+        result = intrafusion.compress(
+            program, spec, calibration=fitted_on, evaluation=measured_on, progress=listener
+        )
+    result.program.save(output)
+    if report is not None:
+        report.write_text(result.report.model_dump_json(indent=2) + "\n")
+    console = Console()
+    if as_json:
+        console.out(result.report.model_dump_json(), highlight=False)
+        return
+    console.print(tables.comparison(result.report))
+    _warn(result.report.warnings)
+    console.print(f"wrote {output}", markup=False)
+
+
+@reported
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    home: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of all state: records, uploads, results. A restart goes on from it.",
+            file_okay=False,
+        ),
+    ] = Path(".intrafusion"),
+) -> None:
+    """Start the whole service: API, worker, queue and storage, in one folder.
+
+    Ctrl-C stops it all; starting again with the same --home goes on where it stopped.
+
+    Example:
+
+        intrafusion serve --port 8000 --home ./state
+    """
+    try:
+        from service import embedded
+    except ModuleNotFoundError as missing:
+        raise IntraFusionError(
+            ErrorCode.ENGINE_MISSING,
+            f"The server needs {missing.name}, which is not installed.",
+            "Install everything: pip install 'intrafusion[all]'.",
+        ) from missing
+    embedded.serve(host=host, port=port, home=home)
+
+
+def _load(
+    path: Path, description: ModelDescription, samples: Dataset | None = None
+) -> intrafusion.Program:
+    shapes, dtypes = description.input_shapes, description.input_dtypes
+    if shapes is None and samples is not None:
+        shapes = [[1, *inputs.shape[1:]] for inputs in samples.inputs]
+        dtypes = dtypes or [str(inputs.dtype).removeprefix("torch.") for inputs in samples.inputs]
+    return intrafusion.load(
+        path, input_shapes=shapes, input_dtypes=dtypes, architecture=description.architecture
+    )
+
+
+def _warn(warnings: list[str]) -> None:
+    console = Console(stderr=True)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)

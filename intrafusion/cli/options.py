@@ -1,0 +1,286 @@
+"""The flags that several commands share, and what they mean as a spec."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.importance import IMPORTANCE
+from intrafusion.spec import Architecture, CompressionSpec, ModelDescription
+from intrafusion.transport import TARGETS
+
+_MODEL = "The network"
+_SPEC = "How to compress"
+_DATA = "Samples"
+_SERVER = "Server"
+
+ModelFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="TorchScript or a state dict (.pt), .pt2, or .safetensors.",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        show_default=False,
+    ),
+]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="N,C,H,W",
+        help="Shape of an input, batch first; once per input. May be left out with samples.",
+        rich_help_panel=_MODEL,
+    ),
+]
+InputDtype = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-dtype",
+        metavar="DTYPE",
+        help="Dtype of an input; once per input. `float32` unless given.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ArchitectureName = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        metavar="NAME",
+        help="The registered architecture a state dict belongs to, such as torchvision/resnet18.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ArchitectureArguments = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture-arguments",
+        metavar="JSON",
+        help="""Its keyword arguments, such as '{"num_classes": 10}'.""",
+        rich_help_panel=_MODEL,
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Unlabelled samples (.npz, .safetensors; 256 are enough) to refit the layers on.",
+        exists=True,
+        dir_okay=False,
+        rich_help_panel=_DATA,
+    ),
+]
+Evaluation = Annotated[
+    Path | None,
+    typer.Option(
+        "--evaluation",
+        metavar="FILE",
+        help="Samples, best with labels, to measure both networks on.",
+        exists=True,
+        dir_okay=False,
+        rich_help_panel=_DATA,
+    ),
+]
+Sparsity = Annotated[
+    float,
+    typer.Option(
+        "--sparsity", help="Share of every group's units to remove.", rich_help_panel=_SPEC
+    ),
+]
+Importance = Annotated[
+    str,
+    typer.Option(
+        "--importance",
+        help=f"Criterion that scores units: {', '.join(IMPORTANCE)}.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        help=f"What the units are transported to: {', '.join(TARGETS)}.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Distance = Annotated[
+    int,
+    typer.Option(
+        "--distance", help="p of the ground cost between units: 1 or 2.", rich_help_panel=_SPEC
+    ),
+]
+Compensation = Annotated[
+    str,
+    typer.Option(
+        "--compensation",
+        help="How layers are corrected after fusion: auto, calibration or none.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="GLOB",
+        help="Only groups with a parameter of such a name; repeatable.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="No group with a parameter of such a name; repeatable.",
+        rich_help_panel=_SPEC,
+    ),
+]
+RoundTo = Annotated[
+    int,
+    typer.Option(
+        "--round-to", help="Round kept units up to a multiple of this.", rich_help_panel=_SPEC
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result.", rich_help_panel=_SPEC)]
+_OUTPUT = typer.Option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Where the smaller network goes; .pt is TorchScript, .safetensors a state dict.",
+    dir_okay=False,
+    show_default=False,
+    rich_help_panel="Results",
+)
+Output = Annotated[Path, _OUTPUT]
+OptionalOutput = Annotated[Path | None, _OUTPUT]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Where the full report goes, as JSON.",
+        dir_okay=False,
+        rich_help_panel="Results",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout instead of a table.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        envvar="INTRAFUSION_SERVER",
+        help="Address of the server.",
+        rich_help_panel=_SERVER,
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        envvar="INTRAFUSION_API_KEY",
+        help="API key; better set in the environment than typed.",
+        show_default=False,
+        rich_help_panel=_SERVER,
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", show_default=False)]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", help="Stop waiting after so long; exits 6."),
+]
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+SPEC_DEFAULTS = CompressionSpec()
+
+
+def build_spec(**fields: Any) -> CompressionSpec:
+    """The spec the flags ask for; raises `INVALID_SPEC` naming the flag that is wrong."""
+    try:
+        return CompressionSpec(**fields)
+    except ValidationError as invalid:
+        raise _flag_error(invalid) from invalid
+
+
+def build_description(
+    shapes: list[str] | None,
+    dtypes: list[str] | None,
+    architecture: str | None,
+    arguments: str | None,
+) -> ModelDescription:
+    """What the flags say about the model file; raises `INVALID_SPEC` naming the wrong flag."""
+    if arguments is not None and architecture is None:
+        raise IntraFusionError(
+            ErrorCode.INVALID_SPEC,
+            "--architecture-arguments is given without --architecture.",
+            "Name the architecture they belong to.",
+        )
+    try:
+        return ModelDescription(
+            input_shapes=[_shape(text) for text in shapes] if shapes else None,
+            input_dtypes=dtypes or None,
+            architecture=(
+                Architecture(name=architecture, arguments=_arguments(arguments))
+                if architecture
+                else None
+            ),
+        )
+    except ValidationError as invalid:
+        raise _flag_error(invalid) from invalid
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.strip("()[] ").split(",")]
+    except ValueError as wrong:
+        raise IntraFusionError(
+            ErrorCode.INVALID_SPEC,
+            f"--input-shape {text!r} is no shape.",
+            "Write whole numbers with commas, batch first, such as 1,3,224,224.",
+            given=text,
+        ) from wrong
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except json.JSONDecodeError as wrong:
+        raise _no_object(text) from wrong
+    if not isinstance(value, dict):
+        raise _no_object(text)
+    return value
+
+
+def _no_object(text: str | None) -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.INVALID_SPEC,
+        f"--architecture-arguments {text!r} is no JSON object.",
+        """Write one such as '{"num_classes": 10}'.""",
+        given=text,
+    )
+
+
+def _flag_error(invalid: ValidationError) -> IntraFusionError:
+    first = invalid.errors(include_url=False)[0]
+    field = str(first["loc"][0])
+    flag = "--" + _SINGULAR.get(field, field).replace("_", "-")
+    return IntraFusionError(
+        ErrorCode.INVALID_SPEC,
+        f"{flag} {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.",
+        "intrafusion compress --help describes each flag.",
+        flag=flag,
+    )
+
+
+_SINGULAR = {"input_shapes": "input_shape", "input_dtypes": "input_dtype"}

@@ -1,0 +1,289 @@
+"""Commands that talk to a server: `submit`, `wait`, `download`, `jobs`, `cancel`."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from intrafusion.api import Event, Job, JobRequest, JobStatus, Output
+from intrafusion.cli import options as o
+from intrafusion.cli import tables
+from intrafusion.cli.exits import Exit, reported
+from intrafusion.cli.progress import shown_progress
+from intrafusion.client import Client, error_of
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.report import Progress
+
+_OUTPUT_OF: dict[str, Output] = {".pt": "torchscript", ".safetensors": "safetensors"}
+
+
+@reported
+def submit(
+    model: o.ModelFile,
+    output: o.OptionalOutput = None,
+    input_shape: o.InputShape = None,
+    input_dtype: o.InputDtype = None,
+    architecture: o.ArchitectureName = None,
+    architecture_arguments: o.ArchitectureArguments = None,
+    calibration: o.Calibration = None,
+    evaluation: o.Evaluation = None,
+    sparsity: o.Sparsity = o.SPEC_DEFAULTS.sparsity,
+    importance: o.Importance = o.SPEC_DEFAULTS.importance,
+    target: o.Target = o.SPEC_DEFAULTS.target,
+    distance: o.Distance = o.SPEC_DEFAULTS.distance,
+    compensation: o.Compensation = o.SPEC_DEFAULTS.compensation,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
+    seed: o.Seed = o.SPEC_DEFAULTS.seed,
+    report: o.ReportFile = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+    wait_for_it: Annotated[
+        bool, typer.Option("--wait", help="Follow the job to its end. Implied by -o and --report.")
+    ] = False,
+    timeout: o.Timeout = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            metavar="TEXT",
+            help="The same key and request again give the same job.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
+) -> None:
+    """Compress a network on a server; takes the flags of `compress`.
+
+    Prints the job's id and returns at once; with -o, --report or --wait it follows the job
+    to its end. Needs no torch.
+
+    Examples:
+
+        intrafusion submit net.pt --server http://gpu-box:8000 \\
+          --input-shape 1,3,224,224
+
+        intrafusion submit net.pt -o small.pt \\
+          --calibration samples.npz --sparsity 0.5
+    """
+    request_spec = o.build_spec(
+        sparsity=sparsity,
+        importance=importance,
+        target=target,
+        distance=distance,
+        compensation=compensation,
+        include=include or [],
+        exclude=exclude or [],
+        round_to=round_to,
+        seed=seed,
+    )
+    description = o.build_description(
+        input_shape, input_dtype, architecture, architecture_arguments
+    )
+    outputs = [_output_of(output)] if output else list(_OUTPUT_OF.values())
+    with Client(server, api_key=api_key) as client:
+        request = JobRequest(
+            **dict(description),
+            model=client.upload_model(model).id,
+            spec=request_spec,
+            calibration=client.upload_dataset(calibration).id if calibration else None,
+            evaluation=client.upload_dataset(evaluation).id if evaluation else None,
+            outputs=outputs,
+        )
+        job = client.submit(request, idempotency_key=idempotency_key)
+        if not (wait_for_it or output or report):
+            _print_job(job, as_json)
+            return
+        Console(stderr=True, quiet=quiet).print(f"job {job.id}", highlight=False)
+        _follow(client, job.id, timeout=timeout, quiet=quiet)
+        if output:
+            client.download(job.id, f"model{output.suffix}", output)
+        _print_result(client, job.id, report, as_json)
+
+
+@reported
+def wait(
+    job: o.JobId,
+    timeout: o.Timeout = None,
+    report: o.ReportFile = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+) -> None:
+    """Follow a job to its end and print what it did.
+
+    Example:
+
+        intrafusion wait job_… --timeout 600
+    """
+    with Client(server, api_key=api_key) as client:
+        _follow(client, job, timeout=timeout, quiet=quiet)
+        _print_result(client, job, report, as_json)
+
+
+@reported
+def download(
+    job: o.JobId,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the artifact. Without: all of them.")
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="PATH", help="A folder, or with NAME a file."),
+    ] = Path(),
+    as_json: o.AsJson = False,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+) -> None:
+    """Download a job's files, each checked against its SHA-256.
+
+    Examples:
+
+        intrafusion download job_… model.pt -o small.pt
+
+        intrafusion download job_… -o results/
+    """
+    with Client(server, api_key=api_key) as client:
+        names = [name] if name else [artifact.name for artifact in client.artifacts(job)]
+        into_folder = name is None or output.is_dir()
+        paths = [
+            client.download(job, each, output / each if into_folder else output) for each in names
+        ]
+    console = Console()
+    if as_json:
+        console.out(json.dumps({"files": [str(path) for path in paths]}), highlight=False)
+        return
+    for path in paths:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+@reported
+def jobs(
+    status: Annotated[
+        str | None, typer.Option(help="Only jobs in this state, such as running.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: o.AsJson = False,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+) -> None:
+    """List jobs, newest first.
+
+    Example:
+
+        intrafusion jobs --status failed --json
+    """
+    with Client(server, api_key=api_key) as client:
+        found = list(islice(client.jobs(status=_status(status)), limit))
+    console = Console()
+    if as_json:
+        console.out(
+            json.dumps({"data": [job.model_dump(mode="json") for job in found]}), highlight=False
+        )
+        return
+    table = Table("job", "status", "attempt", "model", "queued")
+    for job in found:
+        table.add_row(
+            job.id, job.status, str(job.attempt), job.model, f"{job.queued_at:%Y-%m-%d %H:%M:%S}"
+        )
+    console.print(table)
+
+
+@reported
+def cancel(
+    job: o.JobId,
+    as_json: o.AsJson = False,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+) -> None:
+    """Stop a job; one that has ended stays as it is.
+
+    Example:
+
+        intrafusion cancel job_…
+    """
+    with Client(server, api_key=api_key) as client:
+        _print_job(client.cancel(job), as_json)
+
+
+def _follow(client: Client, job_id: str, *, timeout: float | None, quiet: bool) -> None:
+    """Show the job's progress until it has succeeded; leaves with an exit code otherwise."""
+    with shown_progress(quiet) as listener:
+
+        def show(event: Event) -> None:
+            if event.kind == "progress":
+                listener(
+                    Progress(event.data["step"], int(event.data["done"]), int(event.data["total"]))
+                )
+
+        job = client.wait(job_id, timeout=timeout, on_event=show)
+    if not job.ended:
+        Console(stderr=True).print(
+            f"{job_id} is still {job.status}. Go on with: intrafusion wait {job_id}",
+            highlight=False,
+        )
+        raise typer.Exit(Exit.STILL_RUNNING)
+    if job.status == "cancelled":
+        raise IntraFusionError(
+            ErrorCode.CANCELLED,
+            f"{job_id} was cancelled.",
+            "Submit it again to run it.",
+            job=job_id,
+        )
+    if job.error is not None:
+        raise error_of(job.error)
+
+
+def _print_job(job: Job, as_json: bool) -> None:
+    console = Console()
+    if as_json:
+        console.out(job.model_dump_json(), highlight=False)
+    else:
+        console.print(f"{job.id} {job.status}", highlight=False)
+
+
+def _print_result(client: Client, job_id: str, report_file: Path | None, as_json: bool) -> None:
+    report = client.report(job_id)
+    if report_file is not None:
+        report_file.write_text(report.model_dump_json(indent=2) + "\n")
+    console = Console()
+    if as_json:
+        job = client.job(job_id).model_dump(mode="json")
+        document = {"job": job, "report": report.model_dump(mode="json")}
+        console.out(json.dumps(document), highlight=False)
+        return
+    console.print(tables.comparison(report))
+    for warning in report.warnings:
+        Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
+
+
+def _output_of(path: Path) -> Output:
+    if path.suffix not in _OUTPUT_OF:
+        raise IntraFusionError(
+            ErrorCode.INVALID_SPEC,
+            f"--output {path.name!r} has no ending that names a format.",
+            f"Let it end in {' or '.join(_OUTPUT_OF)}.",
+        )
+    return _OUTPUT_OF[path.suffix]
+
+
+def _status(text: str | None) -> JobStatus | None:
+    for status in ("queued", "running", "cancelling", "succeeded", "failed", "cancelled"):
+        if text == status:
+            return status
+    if text is None:
+        return None
+    raise IntraFusionError(
+        ErrorCode.BAD_REQUEST,
+        f"--status {text!r} is no state.",
+        "Use one such as running or failed.",
+    )
