@@ -1,0 +1,1 @@
+"""What others do, run side by side on the same networks and the same data."""
