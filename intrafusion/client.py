@@ -233,7 +233,7 @@ class Client:
                         file.seek(0)
                         file.truncate()
                     etag = response.headers.get("ETag")
-                    for chunk in response.iter_raw(CHUNK):
+                    for chunk in response.iter_raw():
                         file.write(chunk)
                         retry.reset()
                     return _stated_digest(response)
