@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from intrafusion.program import torch_private
 from intrafusion.program.capture import capture
 from intrafusion.program.inputs import examples_of
 from intrafusion.program.program import Program
@@ -26,7 +27,7 @@ def load(
     """Read a network."""
     examples = examples_of(example_inputs, input_shapes, input_dtypes)
     if isinstance(source, torch.jit.ScriptModule):
-        return capture(source, examples, "torchscript")
+        return capture(torch_private.copy_script(source), examples, "torchscript")
     if isinstance(source, nn.Module):
         return capture(source, examples, "module")
     return capture(open_torchscript(Path(source)), examples, "torchscript")

@@ -93,12 +93,14 @@ class Program:
         """
         from intrafusion.program.emit import save
 
-        return save(self, Path(path), format)
+        return save(self, path, format)
 
 
-def module_tree(tensors: Mapping[str, Tensor], trainable: frozenset[str]) -> nn.Module:
-    """A tree of bare modules that holds `tensors` under their dotted names."""
-    root = nn.Module()
+def module_tree(
+    tensors: Mapping[str, Tensor], trainable: frozenset[str], root: nn.Module | None = None
+) -> nn.Module:
+    """A tree of bare modules that holds `tensors` under their dotted names, below `root`."""
+    root = nn.Module() if root is None else root
     for name, tensor in tensors.items():
         *path, leaf = name.split(".")
         owner = root

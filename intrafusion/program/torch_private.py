@@ -6,13 +6,15 @@ holds a test per function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -32,6 +34,15 @@ def load_script(path: Path) -> torch.jit.ScriptModule:
     """`torch.jit.load` onto the CPU; runs code from the file."""
     load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
     return load(str(path), map_location="cpu")
+
+
+def copy_script(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """A copy on the CPU as `load_script` gives it; export fails on one just scripted."""
+    file = BytesIO()
+    save_script(script, file, {})
+    file.seek(0)
+    load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
+    return load(file, map_location="cpu")
 
 
 def is_frozen(script: torch.jit.ScriptModule) -> bool:
@@ -82,3 +93,57 @@ def _unoptimised() -> Iterator[None]:
         yield
     finally:
         torch._C._set_graph_executor_optimize(before)
+
+
+def define(root: nn.Module, source: str) -> torch.jit.ScriptModule:
+    """Script a tree of bare modules and give its root the method `source` defines."""
+    script: torch.jit.ScriptModule = torch.jit.script(root)
+    # The names that `source` may use are those in sight here.
+    script.define(source)
+    return script
+
+
+def operations(script: torch.jit.ScriptModule) -> list[str]:
+    """The overloads that `forward` calls, in order, as `aten::name.overload`."""
+    schemas = (node.schema() for node in script.graph.nodes())
+    return [schema.partition("(")[0] for schema in schemas if "(no schema)" not in schema]
+
+
+def overload_name(overload: OpOverload) -> str:
+    """An overload as TorchScript names it: `aten::name.overload`, or `aten::name`."""
+    schema = overload._schema
+    return f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
+
+
+def save_script(
+    script: torch.jit.ScriptModule, file: BinaryIO, extra_files: Mapping[str, str]
+) -> None:
+    """`torch.jit.save` into an open file, whose name then stays out of the archive."""
+    save: Callable[..., None] = torch.jit.save
+    save(script, file, _extra_files=dict(extra_files))
+
+
+def tie(root: nn.Module, alias: str, name: str) -> None:
+    """Register the parameter or buffer `name` a second time, as `alias`."""
+    path, _, leaf = alias.rpartition(".")
+    owner = root
+    for part in filter(None, path.split(".")):
+        if part not in owner._modules:
+            owner.add_module(part, nn.Module())
+        owner = owner.get_submodule(part)
+    path, _, source = name.rpartition(".")
+    holder = root.get_submodule(path)
+    if source in holder._parameters:
+        owner.register_parameter(leaf, holder._parameters[source])
+    else:
+        owner.register_buffer(leaf, holder._buffers[source])
+
+
+def children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
+    """The specs nested directly in a spec."""
+    return list(spec.children())
+
+
+def is_named_tuple(spec: pytree.TreeSpec) -> bool:
+    """Whether a spec stands for a named tuple, which is built from its fields in order."""
+    return isinstance(spec.type, type) and pytree.is_namedtuple_class(spec.type)

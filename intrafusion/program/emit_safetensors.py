@@ -1,0 +1,44 @@
+"""Safetensors: the parameters and buffers, for those who have the network's code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program.program import Program
+
+
+def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write every tensor under its name; see `intrafusion.program.emit.Writer`.
+
+    The file's metadata is `format: pt`, `intrafusion: <version>` and `metadata`. The format
+    holds no tied tensors: each name gets a copy.
+    """
+    from intrafusion import __version__
+
+    tensors = {name: tensor.contiguous() for name, tensor in program.tensors.items()}
+    for alias, name in program.aliases.items():
+        tensors[alias] = tensors[name].clone()
+    save_file(tensors, path, metadata={"format": "pt", "intrafusion": __version__, **metadata})
+    found = load_file(path)
+    if found.keys() != tensors.keys() or not all(
+        _same_bits(found[name], tensor) for name, tensor in tensors.items()
+    ):
+        raise IntraFusionError(
+            ErrorCode.COMPRESSION_FAILED,
+            "The safetensors file, read back, differs from what was written.",
+            "Check the disk; if it is sound, please report this as a defect of intrafusion.",
+            format="safetensors",
+        )
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+    )

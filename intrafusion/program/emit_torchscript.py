@@ -1,0 +1,275 @@
+"""TorchScript written from the graph, so that it runs at any batch size under the old names.
+
+`torch.jit.trace` would bake the example's batch size into the file.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import math
+import operator
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program import torch_private
+from intrafusion.program.inputs import Samples
+from intrafusion.program.messages import last_line
+from intrafusion.program.program import Program, module_tree
+from intrafusion.program.verify import all_close
+
+METADATA_FILE = "intrafusion.json"
+"""The name of the extra file that holds the metadata inside the archive."""
+
+_RESERVED = frozenset({"self", "torch", "getattr", "float", "List", "Optional", "Tensor"})
+
+_PYTHON_OPERATORS: dict[Any, str] = {
+    operator.add: "({} + {})",
+    operator.sub: "({} - {})",
+    operator.mul: "({} * {})",
+    operator.floordiv: "({} // {})",
+    operator.mod: "({} % {})",
+    operator.truediv: "({} / {})",
+    operator.pow: "({} ** {})",
+    operator.neg: "(-{})",
+    operator.getitem: "{}[{}]",
+    torch.sym_max: "max({}, {})",
+    torch.sym_min: "min({}, {})",
+    torch.sym_float: "float({})",
+    torch.sym_int: "int({})",
+}
+
+_SIZES: dict[Any, str] = {
+    torch.ops.aten.sym_size.int: "torch.ops.aten.size",
+    torch.ops.aten.sym_numel.default: "torch.ops.aten.numel",
+    torch.ops.aten.sym_stride.int: "torch.ops.aten.stride",
+}
+"""Operations on symbolic sizes, and what they are called on plain integers."""
+
+
+def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a program as TorchScript; see `intrafusion.program.emit.Writer`."""
+    script = to_script(program)
+    with path.open("wb") as file:
+        torch_private.save_script(script, file, {METADATA_FILE: json.dumps(dict(metadata))})
+    _read_back(program, path)
+
+
+def to_script(program: Program) -> torch.jit.ScriptModule:
+    """The program as a ScriptModule whose parameters have their original names.
+
+    Raises `IntraFusionError` with `FORMAT_NOT_POSSIBLE` where TorchScript cannot say what
+    the graph says.
+    """
+    root = _tree(program)
+    source = source_of(program)
+    try:
+        script = torch_private.define(root, source)
+    except RuntimeError as error:
+        raise _not_possible(f"TorchScript refuses the graph: {last_line(error)}.") from error
+    _check_overloads(program.graph, torch_private.operations(script))
+    return script
+
+
+def source_of(program: Program) -> str:
+    """The `forward` method of the program, in TorchScript's subset of Python."""
+    writer = _Writer()
+    return writer.method(program)
+
+
+def _tree(program: Program) -> nn.Module:
+    # TorchScript keeps one type per Python class: a class of its own keeps this `forward`
+    # from landing on other modules of the same structure.
+    root: nn.Module = type("Network", (nn.Module,), {})()
+    tensors = {name: _compact(tensor) for name, tensor in program.tensors.items()}
+    module_tree(tensors, program.trainable, root)
+    for parameter in root.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    for alias, name in program.aliases.items():
+        torch_private.tie(root, alias, name)
+    return root.eval()
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """The tensor in a storage of its own size: files hold whole storages."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole and tensor.is_contiguous() else tensor.contiguous().clone()
+
+
+_LIST = re.compile(r"List\[(int|float|bool|Tensor|Optional\[Tensor\])\]")
+
+
+class _Writer:
+    """Turns nodes into lines; `names` maps each to the variable that holds its value."""
+
+    def __init__(self) -> None:
+        self.names: dict[fx.Node, str] = {}
+        self.lines: list[str] = []
+
+    def method(self, program: Program) -> str:
+        inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
+        for node in program.graph.nodes:
+            self.names[node] = node.name + "_" if node.name in _RESERVED else node.name
+        self._device = f"{self.names[inputs[0]]}.device"
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                continue
+            if node.op == "output":
+                self.lines.append(f"return {self._returned(program, node)}")
+            else:
+                self.lines.append(f"{self.names[node]} = {self._expression(node)}")
+        header = ", ".join(["self", *(self.names[node] for node in inputs)])
+        return f"def forward({header}):\n" + "".join(f"    {line}\n" for line in self.lines)
+
+    def _expression(self, node: fx.Node) -> str:
+        if node.op == "get_attr":
+            return _attribute(str(node.target))
+        if node.target in _PYTHON_OPERATORS:
+            return _PYTHON_OPERATORS[node.target].format(*(self._any(a) for a in node.args))
+        if node.target in _SIZES:
+            return f"{_SIZES[node.target]}({', '.join(self._any(a) for a in node.args)})"
+        target = node.target
+        if not isinstance(target, torch._ops.OpOverload):
+            raise _not_possible(f"{node.name} calls {target}, which is no operation of ATen.")
+        schema = target._schema.arguments
+        positional = [a for a in schema if not a.kwarg_only]
+        by_name = {a.name: a for a in schema}
+        given = [
+            self._argument(value, str(argument.type))
+            for value, argument in zip(node.args, positional, strict=False)
+        ]
+        given += [
+            f"{name}={self._argument(value, str(by_name[name].type))}"
+            for name, value in node.kwargs.items()
+        ]
+        namespace, _, name = target._schema.name.partition("::")
+        return f"torch.ops.{namespace}.{name}({', '.join(given)})"
+
+    def _argument(self, value: Any, kind: str) -> str:
+        """A literal or variable; `kind` is the type that the operation's schema wants."""
+        if isinstance(value, list | tuple):
+            match = _LIST.search(kind)
+            element = match[1] if match else ""
+            items = f"[{', '.join(self._argument(item, element) for item in value)}]"
+            # TorchScript takes an empty list for one of tensors.
+            annotated = not value or element.startswith("Optional")
+            return f"torch.jit.annotate(List[{element}], {items})" if annotated else items
+        if isinstance(value, torch.device):
+            # Not the device the network was read on: the file must follow its inputs.
+            return self._device
+        if isinstance(value, int) and kind in ("float", "Optional[float]"):
+            return repr(float(value))
+        return self._any(value)
+
+    def _any(self, value: Any) -> str:
+        if isinstance(value, fx.Node):
+            return self.names[value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return f'float("{value}")'
+        if value is None or isinstance(value, bool | int | float):
+            return repr(value)
+        if isinstance(value, str):
+            return json.dumps(value)
+        if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
+            return str(value)
+        raise _not_possible(f"{value!r} is nothing TorchScript can be given.")
+
+    def _returned(self, program: Program, output: fx.Node) -> str:
+        (values,) = output.args
+        assert isinstance(values, tuple | list)
+        names = iter([self._any(value) for value in values])
+        return _nested(program.out_spec, names)
+
+
+def _attribute(name: str) -> str:
+    """The expression for a dotted name, whose parts need not be identifiers ("layers.0")."""
+    expression = "self"
+    for part in name.split("."):
+        if part.isidentifier() and not keyword.iskeyword(part):
+            expression += f".{part}"
+        else:
+            expression = f"getattr({expression}, {json.dumps(part)})"
+    return expression
+
+
+def _nested(spec: Any, names: Iterator[str]) -> str:
+    """The outputs nested as the original's, in TorchScript's types."""
+    if spec.is_leaf():
+        return next(names)
+    children = [_nested(child, names) for child in torch_private.children(spec)]
+    if spec.type is list:
+        return f"[{', '.join(children)}]"
+    if spec.type is tuple or torch_private.is_named_tuple(spec):
+        return f"({', '.join(children)},)"
+    if spec.type in (dict, OrderedDict):
+        keys = spec.context
+        if all(isinstance(key, str | int) for key in keys):
+            pairs = zip(keys, children, strict=True)
+            return "{" + ", ".join(f"{json.dumps(key)}: {child}" for key, child in pairs) + "}"
+    raise _not_possible(f"The network returns a {spec.type.__name__}, which TorchScript lacks.")
+
+
+def _check_overloads(graph: fx.Graph, operations: list[str]) -> None:
+    """Check that TorchScript chose the overloads of the graph.
+
+    A number where the overload has a tensor makes TorchScript take the overload for numbers,
+    which computes the same.
+    """
+    expected = Counter(
+        torch_private.overload_name(node.target)
+        for node in graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload)
+        and node.target not in _SIZES
+        and not _has_number_for_tensor(node)
+    )
+    missing = expected - Counter(operations)
+    if missing:
+        raise _not_possible(f"TorchScript took another overload for {', '.join(missing)}.")
+
+
+def _has_number_for_tensor(node: fx.Node) -> bool:
+    target: Any = node.target
+    return any(
+        isinstance(value, int | float) and str(argument.type) == "Tensor"
+        for value, argument in zip(node.args, target._schema.arguments, strict=False)
+    )
+
+
+def _read_back(program: Program, path: Path) -> None:
+    """Check that the file loads, has every name and gives the program's outputs."""
+    script = torch_private.load_script(path)
+    names = {*program.tensors, *program.aliases}
+    found = set(script.state_dict())
+    if found != names:
+        raise _differs(f"lacks {sorted(names - found)[:3]} or adds {sorted(found - names)[:3]}")
+    for size in (2, 5):
+        inputs = Samples(program.example_inputs).batch(size)
+        with torch.no_grad():
+            outputs, _ = torch_private.flatten(script(*inputs))
+        if not all_close(outputs, program.outputs(*inputs)):
+            raise _differs(f"gives other outputs at a batch of {size}")
+
+
+def _not_possible(message: str) -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.FORMAT_NOT_POSSIBLE,
+        message,
+        "Save as safetensors instead, or load the network in another form.",
+        format="torchscript",
+    )
+
+
+def _differs(what: str) -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.COMPRESSION_FAILED,
+        f"The TorchScript file, read back, {what}.",
+        "This is a defect of intrafusion; please report it with the network.",
+        format="torchscript",
+    )
