@@ -86,6 +86,7 @@ class ErrorCode(Enum):
     FORMAT_NOT_POSSIBLE = ("format_not_possible", 422, "The network cannot be saved in this format")
     OUT_OF_MEMORY = ("out_of_memory", 500, "The job needed more memory than it may use")
     TIME_LIMIT = ("time_limit", 500, "The job ran longer than it may")
+    JOB_CRASHED = ("job_crashed", 500, "The job process died")
     WORKER_LOST = ("worker_lost", 500, "The worker was lost too many times")
     CANCELLED = ("cancelled", 409, "The job was cancelled")
     NOT_FINISHED = ("not_finished", 409, "The job has not finished")
