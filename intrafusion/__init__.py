@@ -20,7 +20,7 @@ from intrafusion.report import CompressionReport, InspectionReport
 from intrafusion.spec import Architecture, CompressionSpec
 
 if TYPE_CHECKING:
-    from intrafusion.calibration import Dataset
+    from intrafusion.calibration.datasets import Dataset, load_dataset
     from intrafusion.pipeline import Compression, compress, inspect
     from intrafusion.program import Program, load
 
@@ -33,6 +33,7 @@ _ENGINE = {
     "compress": "intrafusion.pipeline",
     "inspect": "intrafusion.pipeline",
     "load": "intrafusion.program",
+    "load_dataset": "intrafusion.calibration.datasets",
 }
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "compress",
     "inspect",
     "load",
+    "load_dataset",
 ]
 
 

@@ -45,6 +45,7 @@ from intrafusion.report import CompressionReport
 CHUNK = 1 << 20
 LONGEST_POLL_S = 20
 LONGEST_PAUSE_S = 30.0
+STRANGER_S = 2.0
 BUSY = {429, 502, 503, 504}
 
 EventListener = Callable[[Event], None]
@@ -57,6 +58,7 @@ class Client:
     `api_key` is sent as a bearer token. `timeout` is the number of seconds one request may
     go without an answer. `patience` is the number of seconds a server may be away before
     the client gives up: every call of this API can be repeated without doing its work twice.
+    A server that has never answered gets two seconds at most.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Client:
     ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
+        self._met = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             self._http = httpx.Client(
@@ -215,7 +218,7 @@ class Client:
     def _fetch(self, address: str, file: Any) -> bytes | None:
         """Stream `address` into `file`; returns the SHA-256 the server states, if any."""
         etag: str | None = None
-        retry = _Patience(self._patience)
+        retry = self._new_patience()
         while True:
             offset = file.tell()
             headers = {"Accept-Encoding": "identity"}
@@ -291,7 +294,7 @@ class Client:
         self, method: str, address: str, *, file: Path | None = None, **request: Any
     ) -> httpx.Response:
         """One call, repeated while the server is away or busy; a refusal is raised."""
-        retry = _Patience(self._patience)
+        retry = self._new_patience()
         while True:
             if file is not None:
                 request["content"] = _chunks(file)
@@ -300,11 +303,15 @@ class Client:
             except httpx.TransportError as broken:
                 retry.unreachable(self.url, broken)
                 continue
+            self._met = True
             if response.is_success:
                 return response
             if response.status_code not in BUSY:
                 raise _refusal(response)
             retry.after(response)
+
+    def _new_patience(self) -> _Patience:
+        return _Patience(self._patience if self._met else min(self._patience, STRANGER_S))
 
 
 class _Patience:

@@ -92,8 +92,6 @@ def compress(
         intrafusion compress net.safetensors -o small.safetensors \\
           --architecture torchvision/resnet18 --input-shape 1,3,224,224
     """
-    from intrafusion.calibration.datasets import load_dataset
-
     spec = o.build_spec(
         sparsity=sparsity,
         importance=importance,
@@ -108,8 +106,8 @@ def compress(
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments
     )
-    fitted_on = load_dataset(calibration) if calibration else None
-    measured_on = load_dataset(evaluation) if evaluation else None
+    fitted_on = intrafusion.load_dataset(calibration) if calibration else None
+    measured_on = intrafusion.load_dataset(evaluation) if evaluation else None
     program = _load(model, description, fitted_on or measured_on)
     with shown_progress(quiet) as listener:
         result = intrafusion.compress(

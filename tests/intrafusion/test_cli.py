@@ -1,0 +1,290 @@
+"""The command line, run as people run it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from intrafusion.cli import local, remote
+from intrafusion.cli.app import app
+from intrafusion.cli.exits import Exit
+from intrafusion.report import CompressionReport, Fidelity, Latency, Measurement
+from intrafusion.spec import CompressionSpec
+from tests.intrafusion.scripted_server import Answer, Call, Script, scripted_server
+
+CONTENT = b"the smaller network"
+UPLOAD = {
+    "id": "model_1",
+    "sha256": "0" * 64,
+    "bytes": 3,
+    "kind": "torchscript",
+    "created_at": "2026-01-01T00:00:00Z",
+}
+JOB = {
+    "id": "job_1",
+    "status": "queued",
+    "model": "model_1",
+    "spec": {},
+    "queued_at": "2026-01-01T00:00:00Z",
+}
+REPORT = CompressionReport(
+    intrafusion_version="0",
+    torch_version="0",
+    source="torchscript",
+    spec=CompressionSpec(),
+    before=Measurement(
+        parameters=200_000,
+        macs=1_000_000,
+        accuracy=0.92,
+        latency=Latency(median_ms=4, batch=1, threads=2, device="cpu"),
+    ),
+    after=Measurement(
+        parameters=50_000,
+        macs=250_000,
+        accuracy=0.905,
+        latency=Latency(median_ms=2, batch=1, threads=2, device="cpu"),
+    ),
+    fidelity=Fidelity(
+        samples=2000,
+        source="evaluation",
+        agreement=0.95,
+        output_distance=1,
+        relative_distance=0.1,
+        cosine=0.99,
+    ),
+    groups=[],
+    compensation={"mode": "none"},
+    warnings=["something to know"],
+    seconds={},
+)
+EVENTS = [
+    {"id": 1, "kind": "status", "at": JOB["queued_at"], "data": {"status": "running"}},
+    {
+        "id": 2,
+        "kind": "progress",
+        "at": JOB["queued_at"],
+        "data": {"step": "compensate", "done": 1, "total": 4},
+    },
+]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    with scripted_server() as plan:
+        monkeypatch.setenv("INTRAFUSION_SERVER", plan.url)
+        plan.on("POST", "/v1/models", Answer(201, UPLOAD))
+        plan.on("POST", "/v1/datasets", Answer(201, UPLOAD | {"id": "data_1"}))
+        plan.on("POST", "/v1/jobs", Answer(202, JOB))
+        plan.on("GET", "/v1/jobs", Answer(200, {"data": [JOB]}))
+        plan.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": "succeeded"}))
+        plan.on("GET", "/v1/jobs/job_1/events", _events)
+        plan.on("GET", "/v1/jobs/job_1/report", Answer(200, REPORT.model_dump(mode="json")))
+        plan.on("GET", "/v1/jobs/job_1/artifacts", Answer(200, {"data": [_artifact("model.pt")]}))
+        plan.on("GET", "/v1/jobs/job_1/artifacts/model.pt", Answer(200, CONTENT))
+        yield plan
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "net.pt"
+    path.write_bytes(b"net")
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(each) for each in arguments])
+
+
+def test_submit_takes_every_flag_of_compress_with_the_same_default() -> None:
+    here = inspect.signature(local.compress).parameters
+    there = inspect.signature(remote.submit).parameters
+    assert set(here) <= set(there)
+    differing = {name for name in here if here[name].default != there[name].default}
+    assert differing == {"output"}, "only -o may be left out on a server"
+
+
+def test_every_field_of_the_spec_but_the_method_has_a_flag() -> None:
+    flags = set(inspect.signature(local.compress).parameters)
+    assert set(CompressionSpec.model_fields) - {"method"} <= flags
+
+
+def test_submit_without_output_prints_the_job_and_returns(script: Script, model: Path) -> None:
+    result = run("submit", model, "--input-shape", "1,3,8,8", "--sparsity", 0.25)
+    assert result.exit_code == Exit.OK
+    assert result.stdout == "job_1 queued\n"
+    body = json.loads(script.calls[-1].body)
+    assert body["model"] == "model_1"
+    assert body["input_shapes"] == [[1, 3, 8, 8]]
+    assert body["spec"]["sparsity"] == 0.25
+
+
+def test_submit_with_output_follows_downloads_and_compares(
+    script: Script, model: Path, tmp_path: Path
+) -> None:
+    small, report = tmp_path / "small.pt", tmp_path / "report.json"
+    result = run(
+        *("submit", model, "--calibration", model, "--evaluation", model),
+        *("-o", small, "--report", report),
+    )
+    assert result.exit_code == Exit.OK, result.output
+    assert small.read_bytes() == CONTENT
+    assert CompressionReport.model_validate_json(report.read_text()) == REPORT
+    (body,) = [json.loads(call.body) for call in script.calls if call.path == "/v1/jobs"]
+    assert (body["calibration"], body["evaluation"]) == ("data_1", "data_1")
+    assert body["outputs"] == ["torchscript"]
+    for expected in ("92.00%", "90.50%", "-1.50 points", "200,000", "-75.0 %", "95.00%"):
+        assert expected in result.stdout
+    assert "compensate" in result.stderr
+    assert "something to know" in result.stderr
+
+
+def test_json_is_one_document_on_stdout(script: Script, model: Path) -> None:
+    document = json.loads(run("submit", model, "--wait", "--json").stdout)
+    assert document["job"]["id"] == "job_1"
+    assert CompressionReport.model_validate(document["report"]) == REPORT
+    assert json.loads(run("submit", model, "--json").stdout)["status"] == "queued"
+    assert [job["id"] for job in json.loads(run("jobs", "--json").stdout)["data"]] == ["job_1"]
+
+
+def test_quiet_shows_no_progress(script: Script, model: Path) -> None:
+    result = run("submit", model, "--wait", "--quiet")
+    assert "compensate" not in result.output
+    assert "92.00%" in result.stdout
+
+
+def test_download_takes_one_file_or_all(script: Script, tmp_path: Path) -> None:
+    assert run("download", "job_1", "model.pt", "-o", tmp_path / "one.pt").exit_code == Exit.OK
+    assert (tmp_path / "one.pt").read_bytes() == CONTENT
+    result = run("download", "job_1", "-o", tmp_path / "all", "--json")
+    assert json.loads(result.stdout) == {"files": [str(tmp_path / "all" / "model.pt")]}
+    assert (tmp_path / "all" / "model.pt").read_bytes() == CONTENT
+
+
+def test_jobs_lists_no_more_than_the_limit(script: Script) -> None:
+    jobs = [JOB | {"id": f"job_{number}"} for number in (1, 2, 3)]
+    script.on("GET", "/v1/jobs", Answer(200, {"data": jobs}))
+    result = run("jobs", "--limit", 2)
+    assert [word for word in result.stdout.split() if word.startswith("job_")] == ["job_1", "job_2"]
+
+
+def test_cancel_prints_the_new_state(script: Script) -> None:
+    script.on("POST", "/v1/jobs/job_1/cancel", Answer(200, JOB | {"status": "cancelling"}))
+    assert run("cancel", "job_1").stdout == "job_1 cancelling\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code", "says"),
+    [
+        ("failed", ("input_shape_mismatch", "It wants 3 channels."), Exit.FAILED, "3 channels"),
+        ("cancelled", None, Exit.CANCELLED, "was cancelled"),
+    ],
+)
+def test_a_job_that_did_not_succeed_says_why(
+    script: Script, status: str, error: tuple[str, str] | None, code: Exit, says: str
+) -> None:
+    problem = error and {"title": "t", "status": 422, "code": error[0], "detail": error[1]}
+    script.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": status, "error": problem}))
+    result = run("wait", "job_1")
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_wait_says_when_its_time_is_up(script: Script) -> None:
+    script.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": "running"}))
+    result = run("wait", "job_1", "--timeout", 0.2)
+    assert result.exit_code == Exit.STILL_RUNNING
+    assert "intrafusion wait job_1" in result.stderr
+
+
+def test_no_server_exits_4_and_says_so(model: Path) -> None:
+    result = run("submit", model, "--server", "http://127.0.0.1:9", "--json")
+    assert result.exit_code == Exit.UNREACHABLE
+    assert json.loads(result.stdout)["error"]["code"] == "unavailable"
+    assert "intrafusion serve" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--sparsity", "1.5"], "--sparsity 1.5"),
+        (["--importance", "nonesuch"], "--importance 'nonesuch'"),
+        (["--compensation", "maybe"], "--compensation 'maybe'"),
+        (["--round-to", "0"], "--round-to 0"),
+        (["--input-shape", "1,three"], "--input-shape '1,three'"),
+        (["--input-shape", "1,-3,8,8"], "--input-shape"),
+        (["--architecture-arguments", "{}"], "without --architecture"),
+        (["--architecture", "x", "--architecture-arguments", "[1]"], "no JSON object"),
+        (["--architecture", "x", "--architecture-arguments", "{"], "no JSON object"),
+        (["-o", "small.bin"], "no ending that names a format"),
+        (["--calibration", "absent.npz"], "absent.npz"),
+        (["--nonesuch"], "--nonesuch"),
+    ],
+)
+def test_wrong_usage_exits_2_and_sends_nothing(
+    script: Script, model: Path, arguments: list[str], says: str
+) -> None:
+    result = run("submit", model, *arguments)
+    assert result.exit_code == Exit.USAGE
+    assert says in result.stderr
+    assert script.calls == []
+
+
+@pytest.mark.parametrize(
+    "command", ["inspect", "compress", "serve", "submit", "wait", "download", "jobs", "cancel"]
+)
+def test_help_teaches_with_an_example_and_the_exit_codes(command: str) -> None:
+    text = run(command, "--help").stdout
+    assert f"intrafusion {command} " in text.split("Example")[1]
+    assert "Exit codes: 0 done" in text
+
+
+def test_the_command_line_and_the_client_import_no_torch() -> None:
+    heavy = "{'torch', 'numpy', 'scipy', 'ot', 'fastapi', 'sqlalchemy', 'celery'}"
+    code = f"import sys, intrafusion.cli, intrafusion.client; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.slow
+def test_the_base_wheel_alone_submits(script: Script, model: Path, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path, root], check=True)
+    (wheel,) = tmp_path.glob("intrafusion-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "--quiet", "install", wheel], check=True)
+
+    def there(*command: object) -> subprocess.CompletedProcess[str]:
+        words = [str(each) for each in command]
+        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=os.environ)
+
+    assert there(python, "-c", "import torch").returncode == 1
+    intrafusion = python.with_name("intrafusion")
+    done = there(intrafusion, "submit", model, "-o", "small.pt")
+    assert done.returncode == Exit.OK, done.stderr
+    assert (tmp_path / "small.pt").read_bytes() == CONTENT
+    refused = there(intrafusion, "compress", model, "-o", "small.pt", "--input-shape", "1,1")
+    assert refused.returncode == Exit.FAILED
+    assert "pip install 'intrafusion[engine]'" in refused.stderr
+
+
+def _events(call: Call) -> Answer:
+    after = int(call.query["after"][0])
+    return Answer(200, {"data": [event for event in EVENTS if event["id"] > after]})
+
+
+def _artifact(name: str) -> dict[str, Any]:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    return {"name": name, "bytes": len(CONTENT), "sha256": digest}
