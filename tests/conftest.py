@@ -5,18 +5,20 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+import torch
+
+_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 @pytest.fixture(scope="session")
 def torchvision() -> ModuleType:
-    """torchvision, which beside the CPU build of torch imports only once its operator exists."""
-    import torch
+    """torchvision, whose compiled operators the CPU build of torch cannot load.
 
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    if not hasattr(torch.ops.torchvision, "nms"):
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    Its Python registers fakes for two of them at import, which needs their schemas.
+    """
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", _SIGNATURE)
     import torchvision
 
-    # The operator lives as long as its library does.
-    torchvision._intrafusion_test_library = library  # type: ignore[attr-defined]
     return torchvision
