@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, CursorResult, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from intrafusion.errors import ErrorCode
@@ -22,7 +22,6 @@ from service.store.events import add_event
 from service.store.records import ArtifactRecord, JobRecord
 
 _HELD = ("running", "cancelling")
-_ENDED = ("succeeded", "failed", "cancelled")
 
 Outcome = Literal["succeeded", "failed", "cancelled"]
 
@@ -178,15 +177,18 @@ def release_job(session: Session, claim: Claim) -> bool:
     return settle_job(session, claim, outcome="cancelled")
 
 
+def any_lost(session: Session) -> bool:
+    """Whether some job's lease ran out."""
+    return session.scalar(select(JobRecord.id).where(_lost()).limit(1)) is not None
+
+
 def reclaim_lost_jobs(session: Session, *, max_attempts: int) -> list[str]:
     """Take jobs whose lease ran out from their workers; returns their ids.
 
     A lost job goes back to the queue until it was lost `max_attempts` times, then it fails
     with `WORKER_LOST`. One that was being cancelled is cancelled.
     """
-    lost = session.scalars(
-        select(JobRecord).where(JobRecord.status.in_(_HELD), JobRecord.lease_until < now())
-    ).all()
+    lost = session.scalars(select(JobRecord).where(_lost())).all()
     return [job.id for job in lost if _reclaim(session, job, max_attempts)]
 
 
@@ -264,8 +266,12 @@ def _holds(claim: Claim) -> ColumnElement[bool]:
         (JobRecord.id == claim.job_id)
         & (JobRecord.attempt == claim.attempt)
         & (JobRecord.worker == claim.worker)
-        & or_(*(JobRecord.status == status for status in _HELD))
+        & JobRecord.status.in_(_HELD)
     )
+
+
+def _lost() -> ColumnElement[bool]:
+    return JobRecord.status.in_(_HELD) & (JobRecord.lease_until < now())
 
 
 def _lease(seconds: float) -> datetime:

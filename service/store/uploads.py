@@ -25,13 +25,18 @@ def add_upload(
     name: str | None,
 ) -> tuple[Upload, bool]:
     """The upload with these bytes, and whether it is new; the first one keeps its id and name."""
-    known = session.scalar(select(table).where(table.sha256 == sha256))
+    known = find_by_sha256(session, table, sha256)
     if known is not None:
         return known, False
     record = table(id=id, sha256=sha256, bytes=bytes, kind=kind, name=name, created_at=now())
     session.add(record)
     session.flush()
     return record, True
+
+
+def find_by_sha256(session: Session, table: type[Upload], sha256: str) -> Upload | None:
+    """The upload with these bytes."""
+    return session.scalar(select(table).where(table.sha256 == sha256))
 
 
 def find_upload(session: Session, table: type[Upload], id: str) -> Upload | None:  # noqa: A002

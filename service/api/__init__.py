@@ -1,0 +1,1 @@
+"""The routers: thin, one file per thing."""

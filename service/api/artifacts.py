@@ -1,0 +1,137 @@
+"""What a job made: /v1/jobs/{id}/report and /v1/jobs/{id}/artifacts"""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import partial
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from intrafusion.api import Artifact, Page
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.report import CompressionReport
+from service import jobs
+from service.api.deps import BlobsDep, DatabaseDep
+from service.problems import problem_response, responses
+from service.store.blobs import Blobs
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
+
+_MISSING = responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED)
+
+
+@router.get(
+    "/report",
+    operation_id="get_report",
+    response_model=CompressionReport,
+    responses=_MISSING,
+)
+async def get_report(
+    job_id: str, request: Request, database: DatabaseDep, blobs: BlobsDep
+) -> Response:
+    """What the compression did and what it cost."""
+    return await _send(request, job_id, jobs.REPORT, database, blobs)
+
+
+@router.get("/artifacts", operation_id="list_artifacts", responses=responses(ErrorCode.NOT_FOUND))
+def list_artifacts(job_id: str, database: DatabaseDep) -> Page[Artifact]:
+    """The files the job made; none before it has succeeded."""
+    return jobs.list_artifacts(database=database, id=job_id)
+
+
+@router.head("/artifacts/{name}", operation_id="stat_artifact", responses=_MISSING)
+@router.get(
+    "/artifacts/{name}",
+    operation_id="download_artifact",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The whole file."},
+        206: {"description": "The range that was asked for."},
+        304: {"description": "The file is the one in `If-None-Match`."},
+        **responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED, ErrorCode.RANGE_NOT_SATISFIABLE),
+    },
+)
+async def download_artifact(
+    job_id: str, name: str, request: Request, database: DatabaseDep, blobs: BlobsDep
+) -> Response:
+    """One file, or a `Range` of it. `ETag` is its SHA-256, `Repr-Digest` the same for checking."""
+    return await _send(request, job_id, name, database, blobs, attachment=True)
+
+
+async def _send(
+    request: Request,
+    job_id: str,
+    name: str,
+    database: DatabaseDep,
+    blobs: Blobs,
+    *,
+    attachment: bool = False,
+) -> Response:
+    find = partial(jobs.get_artifact, database=database, id=job_id, name=name)
+    artifact = await to_thread.run_sync(find)
+    etag = f'"{artifact.sha256}"'
+    digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()
+    headers = {
+        "ETag": etag,
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+    if attachment:
+        headers["Content-Disposition"] = f'attachment; filename="{artifact.name}"'
+    if _matches(request.headers.get("If-None-Match"), etag):
+        return Response(status_code=304, headers=headers)
+    wanted = request.headers.get("Range")
+    if request.headers.get("If-Range", etag) != etag or request.method == "HEAD":
+        wanted = None
+    try:
+        part = byte_range(wanted, artifact.bytes)
+    except IntraFusionError as error:
+        whole = {"Content-Range": f"bytes */{artifact.bytes}"}
+        return problem_response(error, request.state.request_id, headers=whole)
+    start, end = part or (0, artifact.bytes)
+    headers["Content-Length"] = str(end - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.bytes}"
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type=artifact.media_type)
+    return StreamingResponse(
+        blobs.stream(artifact.sha256, start, end),
+        status_code=200 if part is None else 206,
+        headers=headers,
+        media_type=artifact.media_type,
+    )
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and byte after the last of a `Range` header; None for the whole file.
+
+    As RFC 9110 allows, a header that is malformed or asks for several ranges is ignored.
+    Raises `RANGE_NOT_SATISFIABLE` for one range that lies outside the `size` bytes.
+    """
+    match = re.fullmatch(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", header or "")
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        start, end = max(0, size - int(match[2])), size
+    else:
+        start = int(match[1])
+        end = min(size, int(match[2]) + 1) if match[2] else size
+        if match[2] and int(match[2]) < start:
+            return None
+    if start >= end:
+        raise IntraFusionError(
+            ErrorCode.RANGE_NOT_SATISFIABLE,
+            f"The file has {size} bytes; {header} lies outside.",
+            "Ask for a range within them, or leave the Range header out.",
+            bytes=size,
+        )
+    return start, end
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    given = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
+    return "*" in given or etag in given

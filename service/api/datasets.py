@@ -1,0 +1,57 @@
+"""/v1/datasets"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from intrafusion.api import Dataset, Page
+from intrafusion.errors import ErrorCode
+from service import datasets
+from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep
+from service.api.uploads import REQUEST_BODY, UPLOAD_ERRORS, Name, take_upload
+from service.problems import responses
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+@router.post(
+    "",
+    operation_id="upload_dataset",
+    status_code=201,
+    openapi_extra=REQUEST_BODY,
+    responses={
+        200: {"model": Dataset, "description": "The same bytes were uploaded before."},
+        **responses(
+            *UPLOAD_ERRORS,
+            ErrorCode.NOT_A_DATASET,
+            ErrorCode.DATASET_WITHOUT_INPUTS,
+            ErrorCode.DATASET_DTYPE_MISMATCH,
+            ErrorCode.DATASET_NOT_FINITE,
+            ErrorCode.DATASET_LABELS_INVALID,
+            ErrorCode.DATASET_TOO_SMALL,
+        ),
+    },
+)
+async def upload_dataset(
+    request: Request, response: Response, resources: ResourcesDep, name: Name = None
+) -> Dataset:
+    """Upload samples: `.npz` or safetensors with `inputs` and, if there are any, `labels`.
+
+    The body is the file itself, or one multipart part. The same bytes again give the same id.
+    """
+    dataset, new = await take_upload(request, resources, name, datasets.keep_dataset)
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    return dataset
+
+
+@router.get("", operation_id="list_datasets", responses=responses(ErrorCode.BAD_REQUEST))
+def list_datasets(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[Dataset]:
+    """The uploaded samples, newest first."""
+    return datasets.list_datasets(database=database, cursor=cursor, limit=limit)
+
+
+@router.get("/{dataset_id}", operation_id="get_dataset", responses=responses(ErrorCode.NOT_FOUND))
+def get_dataset(dataset_id: str, database: DatabaseDep) -> Dataset:
+    """One upload of samples."""
+    return datasets.get_dataset(database=database, id=dataset_id)

@@ -1,0 +1,51 @@
+"""/v1/models"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from intrafusion.api import Model, Page
+from intrafusion.errors import ErrorCode
+from service import models
+from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep
+from service.api.uploads import REQUEST_BODY, UPLOAD_ERRORS, Name, take_upload
+from service.problems import responses
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.post(
+    "",
+    operation_id="upload_model",
+    status_code=201,
+    openapi_extra=REQUEST_BODY,
+    responses={
+        200: {"model": Model, "description": "The same bytes were uploaded before."},
+        **responses(
+            *UPLOAD_ERRORS, ErrorCode.NOT_A_MODEL, ErrorCode.CORRUPT_MODEL, ErrorCode.UNSAFE_PICKLE
+        ),
+    },
+)
+async def upload_model(
+    request: Request, response: Response, resources: ResourcesDep, name: Name = None
+) -> Model:
+    """Upload a network: TorchScript, `.pt2`, or a state dict as safetensors or `.pt`.
+
+    The body is the file itself, or one multipart part. The same bytes again give the same id.
+    """
+    model, new = await take_upload(request, resources, name, models.keep_model)
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/v1/models/{model.id}"
+    return model
+
+
+@router.get("", operation_id="list_models", responses=responses(ErrorCode.BAD_REQUEST))
+def list_models(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[Model]:
+    """The uploaded networks, newest first."""
+    return models.list_models(database=database, cursor=cursor, limit=limit)
+
+
+@router.get("/{model_id}", operation_id="get_model", responses=responses(ErrorCode.NOT_FOUND))
+def get_model(model_id: str, database: DatabaseDep) -> Model:
+    """One uploaded network."""
+    return models.get_model(database=database, id=model_id)

@@ -1,0 +1,72 @@
+"""How an upload's request looks, for models and datasets alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+from anyio import to_thread
+from fastapi import Query, Request
+
+from intrafusion.errors import ErrorCode
+from service.api.deps import Resources
+from service.incoming import receive_upload, stated_digest
+
+T = TypeVar("T")
+
+Name = Annotated[
+    str | None,
+    Query(description="The file's name, for people; a multipart body brings its own."),
+]
+
+UPLOAD_ERRORS = (
+    ErrorCode.BAD_REQUEST,
+    ErrorCode.CHECKSUM_MISMATCH,
+    ErrorCode.UPLOAD_TOO_LARGE,
+    ErrorCode.INTERNAL,
+)
+
+REQUEST_BODY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Repr-Digest",
+            "in": "header",
+            "description": "`sha-256=:<base64>:` of the bytes; checked when they have arrived.",
+            "schema": {"type": "string"},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    },
+}
+
+
+async def take_upload(
+    request: Request, resources: Resources, name: str | None, keep: Callable[..., tuple[T, bool]]
+) -> tuple[T, bool]:
+    """Receive the request's file and `keep` it; nothing stays behind where that fails."""
+    stated = stated_digest(request)
+    with resources.blobs.begin() as incoming:
+        own_name = await receive_upload(
+            request, incoming, limit=resources.settings.max_upload_bytes
+        )
+        return await to_thread.run_sync(
+            partial(
+                keep,
+                database=resources.database,
+                incoming=incoming,
+                stated_sha256=stated,
+                name=name or own_name,
+            )
+        )

@@ -1,0 +1,61 @@
+"""Uploaded samples."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from intrafusion.api import Dataset, Page
+from intrafusion.calibration.sniff import check_dataset
+from service.store.blobs import Incoming
+from service.store.database import Database
+from service.store.records import DatasetRecord
+from service.uploads import get_upload, keep_upload, page_uploads
+
+
+def keep_dataset(
+    *, database: Database, incoming: Incoming, stated_sha256: str | None, name: str | None
+) -> tuple[Dataset, bool]:
+    """Check and keep uploaded samples; returns them and whether they are new.
+
+    Raises `CHECKSUM_MISMATCH` or one of the `DATASET` codes; then nothing is kept.
+    """
+    record, new = keep_upload(
+        database=database,
+        table=DatasetRecord,
+        prefix="data",
+        incoming=incoming,
+        stated_sha256=stated_sha256,
+        name=name,
+        sniff=_kind_of,
+    )
+    return _dataset(record), new
+
+
+def get_dataset(*, database: Database, id: str) -> Dataset:  # noqa: A002
+    """The samples with this id. Raises `NOT_FOUND`."""
+    return _dataset(get_upload(database=database, table=DatasetRecord, id=id))
+
+
+def list_datasets(*, database: Database, cursor: str | None, limit: int) -> Page[Dataset]:
+    """A page of datasets, newest first."""
+    records, following = page_uploads(
+        database=database, table=DatasetRecord, cursor=cursor, limit=limit
+    )
+    return Page(data=[_dataset(record) for record in records], next=following)
+
+
+def _kind_of(path: Path) -> str:
+    check_dataset(path)
+    return "npz" if zipfile.is_zipfile(path) else "safetensors"
+
+
+def _dataset(record: DatasetRecord) -> Dataset:
+    return Dataset(
+        id=record.id,
+        sha256=record.sha256,
+        bytes=record.bytes,
+        kind=record.kind,
+        name=record.name,
+        created_at=record.created_at,
+    )

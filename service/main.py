@@ -1,0 +1,83 @@
+"""The application. `uvicorn --factory service.main:create_app` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+import intrafusion
+from intrafusion.api import Problem
+from service.api import artifacts, datasets, jobs, meta, models
+from service.api.deps import Resources
+from service.logs import configure_logging
+from service.problems import install_problems
+from service.queue import Queue
+from service.requests import RequestMiddleware
+from service.settings import Settings
+from service.store.blobs import Blobs
+from service.store.database import Database
+from service.upkeep import Upkeep
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The REST service; without `settings` they come from the environment.
+
+    Its lifespan opens what it needs, brings the database up to date and runs the dispatcher
+    and the reaper until it stops.
+    """
+    chosen = settings or Settings()
+    configure_logging(chosen.log_level)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(chosen.database)
+        await to_thread.run_sync(database.migrate)
+        blobs = Blobs(chosen.blobs, spool=chosen.home / "incoming")
+        queue = Queue(chosen)
+        upkeep = Upkeep(settings=chosen, database=database, queue=queue)
+        app.state.resources = Resources(
+            settings=chosen, database=database, blobs=blobs, queue=queue, upkeep=upkeep
+        )
+        upkeep.start()
+        try:
+            yield
+        finally:
+            await upkeep.stop()
+            queue.close()
+            database.close()
+
+    app = FastAPI(
+        title="Intra-Fusion",
+        version=intrafusion.__version__,
+        summary="Makes trained networks smaller without retraining them.",
+        lifespan=lifespan,
+    )
+    app.add_middleware(RequestMiddleware)
+    install_problems(app)
+    for router in (models.router, datasets.router, jobs.router, artifacts.router, meta.router):
+        app.include_router(router)
+    _describe_problems(app)
+    return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Let the OpenAPI document tell of problems instead of FastAPI's own validation errors."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                described = operation["responses"].get("422", {}).get("content", {})
+                if "application/json" in described:
+                    del operation["responses"]["422"]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,54 @@
+"""Uploaded networks."""
+
+from __future__ import annotations
+
+from intrafusion.api import Model, Page
+from intrafusion.program.sniff import kind_of
+from service.store.blobs import Incoming
+from service.store.database import Database
+from service.store.records import ModelRecord
+from service.uploads import get_upload, keep_upload, page_uploads
+
+
+def keep_model(
+    *, database: Database, incoming: Incoming, stated_sha256: str | None, name: str | None
+) -> tuple[Model, bool]:
+    """Check and keep an uploaded network; returns it and whether it is new.
+
+    Raises `NOT_A_MODEL`, `CORRUPT_MODEL`, `UNSAFE_PICKLE` or `CHECKSUM_MISMATCH`; then
+    nothing is kept.
+    """
+    record, new = keep_upload(
+        database=database,
+        table=ModelRecord,
+        prefix="model",
+        incoming=incoming,
+        stated_sha256=stated_sha256,
+        name=name,
+        sniff=kind_of,
+    )
+    return _model(record), new
+
+
+def get_model(*, database: Database, id: str) -> Model:  # noqa: A002
+    """The network with this id. Raises `NOT_FOUND`."""
+    return _model(get_upload(database=database, table=ModelRecord, id=id))
+
+
+def list_models(*, database: Database, cursor: str | None, limit: int) -> Page[Model]:
+    """A page of networks, newest first."""
+    records, following = page_uploads(
+        database=database, table=ModelRecord, cursor=cursor, limit=limit
+    )
+    return Page(data=[_model(record) for record in records], next=following)
+
+
+def _model(record: ModelRecord) -> Model:
+    return Model(
+        id=record.id,
+        sha256=record.sha256,
+        bytes=record.bytes,
+        kind=record.kind,
+        name=record.name,
+        created_at=record.created_at,
+    )

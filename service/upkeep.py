@@ -1,0 +1,97 @@
+"""What the server does unasked: publishes queued jobs and takes lost ones back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.queue import Queue, QueueUnreachableError
+from service.settings import Settings
+from service.store import jobs
+from service.store.database import Database, now
+from worker.reaper import reap
+
+log = structlog.get_logger()
+
+_BATCH = 200
+_TICK_SECONDS = 1.0
+
+
+class Upkeep:
+    """Runs beside the API, in threads: the event loop never waits for Redis or the database.
+
+    The queue may lose ids, for example when Redis loses its data. Jobs that wait although
+    the queue is empty are therefore published again; a worker that gets one twice finds
+    nothing to claim.
+    """
+
+    def __init__(self, *, settings: Settings, database: Database, queue: Queue) -> None:
+        self._settings = settings
+        self._database = database
+        self._queue = queue
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; needs a running event loop."""
+        self._tasks = [
+            asyncio.create_task(self._dispatch(), name="dispatcher"),
+            asyncio.create_task(self._reap(), name="reaper"),
+        ]
+
+    async def stop(self) -> None:
+        """End what `start` began."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def wake(self) -> None:
+        """Publish now: a job was queued."""
+        self._wake.set()
+
+    async def _dispatch(self) -> None:
+        while True:
+            await _attempt(self._publish_waiting, "dispatcher")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=_TICK_SECONDS)
+            self._wake.clear()
+
+    def _publish_waiting(self) -> bool:
+        with self._database.read() as session:
+            due = list(jobs.list_unpublished(session, limit=_BATCH))
+            before = now() - timedelta(seconds=self._settings.redeliver_seconds)
+            stale = jobs.list_waiting(session, published_before=before, limit=_BATCH)
+        if stale and self._queue.length() == 0:
+            due.extend(stale)
+        for job_id in due:
+            self._queue.publish(job_id)
+            with self._database.write() as session:
+                jobs.mark_published(session, job_id)
+        return bool(due)
+
+    def _take_back(self) -> bool:
+        return bool(reap(self._database, max_attempts=self._settings.max_attempts))
+
+    async def _reap(self) -> None:
+        while True:
+            if await _attempt(self._take_back, "reaper"):
+                self._wake.set()
+            await asyncio.sleep(min(_TICK_SECONDS, self._settings.lease_seconds / 3))
+
+
+async def _attempt(work: Callable[[], bool], name: str) -> bool:
+    try:
+        return await to_thread.run_sync(work)
+    except QueueUnreachableError as error:
+        log.warning("the queue is unreachable; queued jobs wait", reason=str(error))
+    except SQLAlchemyError as error:
+        log.error("the database failed", task=name, reason=str(error))
+    return False

@@ -1,0 +1,90 @@
+"""What models and datasets have in common: bytes that are checked, kept once and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.exc import IntegrityError
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from service.ids import Prefix, new_id
+from service.store.blobs import Incoming
+from service.store.database import Database
+from service.store.uploads import Upload, add_upload, find_by_sha256, find_upload, list_uploads
+
+Sniff = Callable[[Path], str]
+"""Names what a file is by looking at it, or raises `IntraFusionError`. Runs none of its code."""
+
+
+def keep_upload(
+    *,
+    database: Database,
+    table: type[Upload],
+    prefix: Prefix,
+    incoming: Incoming,
+    stated_sha256: str | None,
+    name: str | None,
+    sniff: Sniff,
+) -> tuple[Upload, bool]:
+    """Check what arrived and keep it; returns its record and whether these bytes are new.
+
+    Raises `CHECKSUM_MISMATCH` where the bytes are not the ones the client stated, and what
+    `sniff` raises.
+    """
+    blob = incoming.finish()
+    if stated_sha256 is not None and stated_sha256 != blob.sha256:
+        raise IntraFusionError(
+            ErrorCode.CHECKSUM_MISMATCH,
+            f"The bytes that arrived have SHA-256 {blob.sha256}, not {stated_sha256}.",
+            "Send the file again.",
+            received=blob.sha256,
+            stated=stated_sha256,
+        )
+    with database.read() as session:
+        known = find_by_sha256(session, table, blob.sha256)
+    if known is not None:
+        return known, False
+    kind = sniff(incoming.path)
+    incoming.keep()
+    file_name = Path(name.replace("\\", "/")).name[:255] if name else None
+    try:
+        with database.write() as session:
+            return add_upload(
+                session,
+                table,
+                id=new_id(prefix),
+                sha256=blob.sha256,
+                bytes=blob.bytes,
+                kind=kind,
+                name=file_name or None,
+            )
+    except IntegrityError:  # the same bytes arrived elsewhere in this very moment
+        with database.read() as session:
+            known = find_by_sha256(session, table, blob.sha256)
+        assert known is not None
+        return known, False
+
+
+def get_upload(*, database: Database, table: type[Upload], id: str) -> Upload:  # noqa: A002
+    """The upload with this id. Raises `NOT_FOUND`."""
+    with database.read() as session:
+        record = find_upload(session, table, id)
+    if record is None:
+        what = table.__tablename__.removesuffix("s")
+        raise IntraFusionError(
+            ErrorCode.NOT_FOUND,
+            f"There is no {what} {id}.",
+            f"GET /v1/{table.__tablename__} lists them; POST to it uploads one.",
+            id=id,
+        )
+    return record
+
+
+def page_uploads(
+    *, database: Database, table: type[Upload], cursor: str | None, limit: int
+) -> tuple[list[Upload], str | None]:
+    """A page of uploads, newest first, and the cursor of the next page."""
+    with database.read() as session:
+        found = list(list_uploads(session, table, before=cursor, limit=limit + 1))
+    return found[:limit], found[limit - 1].id if len(found) > limit else None

@@ -1,0 +1,40 @@
+"""`python -m worker` runs one worker until it is told to stop.
+
+SIGTERM lets it give its job back to the queue and leave. Exit code 78 (EX_CONFIG) says that
+its settings cannot be met here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Start the worker; returns its exit code."""
+    from service.store.database import Database
+    from worker.app import app, settings
+    from worker.presence import worker_name
+    from worker.sandbox import SandboxMissingError, sandbox_works
+
+    try:
+        sandbox_works(settings)
+    except SandboxMissingError as error:
+        sys.stderr.write(f"{error}\n")
+        return os.EX_CONFIG
+    database = Database(settings.database)
+    database.migrate()
+    database.close()
+    app.worker_main(
+        [
+            "worker",
+            *("--hostname", f"intrafusion-{worker_name()}@%h"),
+            *("--loglevel", settings.log_level),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ]
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

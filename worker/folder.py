@@ -1,0 +1,157 @@
+"""The folder of one job: inputs it may read, and two folders it may write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from intrafusion.api import JobRequest
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.report import CompressionReport
+from service.store.blobs import Blobs
+from service.store.records import ArtifactRecord
+from worker.messages import MODEL_OUTPUTS, ORDER, REPORT, Order
+
+_SUFFIXES = {
+    "torchscript": ".pt",
+    "state_dict": ".pt",
+    "exported": ".pt2",
+    "safetensors": ".safetensors",
+    "npz": ".npz",
+}
+_MAX_REPORT_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Input:
+    """An upload a job reads: the SHA-256 of its bytes and its kind."""
+
+    sha256: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Where one attempt of a job happens."""
+
+    root: Path
+
+    @property
+    def inputs(self) -> Path:
+        """What the job reads: its order and its uploads."""
+        return self.root / "inputs"
+
+    @property
+    def out(self) -> Path:
+        """Where the job writes its results."""
+        return self.root / "out"
+
+    @property
+    def tmp(self) -> Path:
+        """Where the job writes what nobody else needs."""
+        return self.root / "tmp"
+
+
+@contextmanager
+def job_folder(path: Path) -> Iterator[JobFolder]:
+    """A fresh folder at `path`, removed at the end together with all that lies in it."""
+    _remove(path)
+    folder = JobFolder(path)
+    for part in (folder.inputs, folder.out, folder.tmp):
+        part.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(path)
+
+
+def lay_out(
+    folder: JobFolder,
+    blobs: Blobs,
+    *,
+    request: JobRequest,
+    model: Input,
+    calibration: Input | None,
+    evaluation: Input | None,
+) -> None:
+    """Put the order and the uploads into the inputs folder."""
+
+    def place(name: str, upload: Input | None) -> str | None:
+        if upload is None:
+            return None
+        file = name + _SUFFIXES.get(upload.kind, "")
+        blobs.fetch(upload.sha256, folder.inputs / file)
+        return file
+
+    order = Order(
+        request=request,
+        model=place("model", model) or "",
+        calibration=place("calibration", calibration),
+        evaluation=place("evaluation", evaluation),
+    )
+    (folder.inputs / ORDER).write_text(order.model_dump_json())
+
+
+def collect(
+    folder: JobFolder, blobs: Blobs, *, job_id: str, request: JobRequest
+) -> list[ArtifactRecord]:
+    """Store the results the job was asked for and describe them.
+
+    Raises `INTERNAL` where the job left one out or wrote something that is none.
+    """
+    wanted = [MODEL_OUTPUTS[output] for output in request.outputs]
+    with _result(folder, REPORT) as file:
+        text = file.read(_MAX_REPORT_BYTES + 1)
+        if len(text) > _MAX_REPORT_BYTES:
+            raise _bad_result(REPORT, "it is too large")
+        try:
+            CompressionReport.model_validate_json(text)
+        except ValueError as error:
+            raise _bad_result(REPORT, "it is no report") from error
+    return [_store(folder, blobs, job_id, name) for name in dict.fromkeys([*wanted, REPORT])]
+
+
+def _store(folder: JobFolder, blobs: Blobs, job_id: str, name: str) -> ArtifactRecord:
+    with _result(folder, name) as file:
+        blob = blobs.adopt(file)
+    media_type = "application/json" if name.endswith(".json") else "application/octet-stream"
+    return ArtifactRecord(
+        job_id=job_id, name=name, sha256=blob.sha256, bytes=blob.bytes, media_type=media_type
+    )
+
+
+@contextmanager
+def _result(folder: JobFolder, name: str) -> Iterator[BinaryIO]:
+    """A result, opened without following links: the job might point one at what it cannot read."""
+    try:
+        handle = os.open(folder.out / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _bad_result(name, error.strerror or "it cannot be opened") from error
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise _bad_result(name, "it is no plain file")
+        yield file
+
+
+def _bad_result(name: str, reason: str) -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.INTERNAL,
+        f"The job ended without a usable {name}: {reason}.",
+        "Look into the job's events, and please report it.",
+    )
+
+
+def _remove(path: Path) -> None:
+    def unlock(function: object, name: str, error: object) -> None:
+        with suppress(OSError):
+            Path(name).parent.chmod(stat.S_IRWXU)
+            shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
+
+    shutil.rmtree(path, onerror=unlock)

@@ -1,0 +1,136 @@
+"""The job process: `python -m worker.job FOLDER`. Reads the order, runs the engine, writes files.
+
+The only module outside intrafusion that imports the engine, and with it torch. The network it
+loads is a program written by whoever uploaded it: nothing here is trusted by the supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.report import Progress
+from worker.messages import (
+    MODEL_OUTPUTS,
+    ORDER,
+    REPORT,
+    DoneMessage,
+    ErrorMessage,
+    LogMessage,
+    Message,
+    MetricMessage,
+    Order,
+    ProgressMessage,
+)
+
+if TYPE_CHECKING:
+    from intrafusion.calibration import Dataset
+
+_TEXT = 8000
+
+
+def main(folder: Path) -> int:
+    """Do what the order in `folder` says; returns the exit code: 0, or 1 after an error event."""
+    with os.fdopen(int(os.environ["INTRAFUSION_EVENTS"]), "wb", buffering=0) as pipe:
+        try:
+            _run(folder, pipe)
+        except IntraFusionError as error:
+            _say(pipe, _error(error))
+            return 1
+        except Exception as error:  # noqa: BLE001 - the last line: told to the supervisor
+            _say(pipe, LogMessage(text=traceback.format_exc()[-_TEXT:]))
+            _say(pipe, _error(_explain(error)))
+            return 1
+        _say(pipe, DoneMessage())
+    return 0
+
+
+def _run(folder: Path, pipe: BinaryIO) -> None:
+    inputs, out = folder / "inputs", folder / "out"
+    order = Order.model_validate_json((inputs / ORDER).read_bytes())
+    request = order.request
+    began = time.monotonic()
+
+    import intrafusion
+    from intrafusion.calibration.datasets import load_dataset
+
+    _say(pipe, MetricMessage(name="import_seconds", value=time.monotonic() - began))
+    _say(pipe, ProgressMessage(step="load", done=0, total=1))
+
+    def read(name: str | None) -> Dataset | None:
+        return None if name is None else load_dataset(inputs / name)
+
+    calibration, evaluation = read(order.calibration), read(order.evaluation)
+    program = intrafusion.load(
+        inputs / order.model,
+        input_shapes=request.input_shapes or _shapes(calibration or evaluation),
+        input_dtypes=request.input_dtypes,
+        architecture=request.architecture,
+    )
+    _say(pipe, ProgressMessage(step="load", done=1, total=1))
+
+    def tell(progress: Progress) -> None:
+        message = ProgressMessage(step=progress.step, done=progress.done, total=progress.total)
+        _say(pipe, message)
+
+    result = intrafusion.compress(
+        program,
+        request.spec,
+        calibration=calibration,
+        evaluation=evaluation,
+        progress=tell,
+        device="auto",
+    )
+    for output in request.outputs:
+        result.program.save(out / MODEL_OUTPUTS[output], format=output)
+    (out / REPORT).write_text(result.report.model_dump_json(indent=2))
+
+
+def _shapes(dataset: Dataset | None) -> list[list[int]] | None:
+    """The input shapes that the samples have, with a batch of one."""
+    if dataset is None:
+        return None
+    return [[1, *inputs.shape[1:]] for inputs in dataset.inputs]
+
+
+def _explain(error: Exception) -> IntraFusionError:
+    if isinstance(error, MemoryError) or "not enough memory" in str(error).lower():
+        return _out_of_memory()
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return _out_of_memory()
+    return IntraFusionError(
+        ErrorCode.INTERNAL,
+        f"The engine failed: {type(error).__name__}: {error}",
+        "The job's events hold the traceback; please report it.",
+    )
+
+
+def _out_of_memory() -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.OUT_OF_MEMORY,
+        "Memory ran out while the job ran.",
+        "Use fewer samples, or have the operator raise INTRAFUSION_JOB_MEMORY_BYTES.",
+    )
+
+
+def _error(error: IntraFusionError) -> ErrorMessage:
+    return ErrorMessage(
+        code=error.code.code,
+        message=error.message[:_TEXT],
+        hint=error.hint[:_TEXT],
+        details=error.details,
+    )
+
+
+def _say(pipe: BinaryIO, message: Message) -> None:
+    pipe.write(message.model_dump_json().encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
