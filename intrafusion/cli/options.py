@@ -116,6 +116,14 @@ Distance = Annotated[
         "--distance", help="p of the ground cost between units: 1 or 2.", rich_help_panel=_SPEC
     ),
 ]
+Producers = Annotated[
+    str,
+    typer.Option(
+        "--producers",
+        help="What makes a fused unit: the mean of its units, or keep the surviving one; or auto.",
+        rich_help_panel=_SPEC,
+    ),
+]
 Compensation = Annotated[
     str,
     typer.Option(
