@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help install test test-fast lint format demo clean
+.PHONY: help install test test-fast lint format demo benchmarks hooks clean
 
 help:            ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,15 @@ test: lint       ## Everything CI checks
 
 test-fast: install  ## The tests that take seconds
 	$(BIN)/pytest -m "not slow"
+
+demo: install    ## Start a server, compress a network over REST, compare, stop (results in demo/)
+	$(BIN)/python -m examples.demo
+
+benchmarks: install  ## Every table of benchmarks/results, measured again (downloads Fashion-MNIST)
+	$(BIN)/python -m benchmarks.first_slice
+
+hooks: install   ## Check each commit with ruff and mypy before it is made
+	$(BIN)/pre-commit install
 
 format: install  ## Let ruff put the code in order
 	$(BIN)/ruff check --fix .
