@@ -76,6 +76,14 @@ class CompressionSpec(SpecModel):
     distance: Literal[1, 2] = Field(
         default=1, description="p of the ground cost ‖x̂_j − ŷ_k‖_p between normalised units."
     )
+    producers: Literal["auto", "mean", "keep"] = Field(
+        default="auto",
+        description=(
+            "What makes a fused unit: the `mean` of the units transported to it, or the surviving "
+            "one as it is (`keep`). `auto` is `keep` where consumers are refitted on samples, and "
+            "`mean` where they are not."
+        ),
+    )
     compensation: Literal["auto", "calibration", "none"] = Field(
         default="auto",
         description=(
@@ -86,7 +94,7 @@ class CompressionSpec(SpecModel):
     )
     include: list[str] = Field(
         default_factory=list,
-        description="Only groups with a parameter matching one of these names or globs. Empty: all.",
+        description="Only groups with a parameter matching one of these names or globs; [] is all.",
         examples=[["features.*"]],
     )
     exclude: list[str] = Field(
@@ -96,6 +104,6 @@ class CompressionSpec(SpecModel):
     )
     round_to: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1,
-        description="Kept units per group are rounded up to a multiple of this, where that many exist.",
+        description="Kept units per group are rounded up to a multiple of this, if so many exist.",
     )
-    seed: int = Field(default=0, description="Seed of every random choice; same seed, same result.")
+    seed: int = Field(default=0, description="Seed of every random choice: same seed, same result.")

@@ -1,0 +1,80 @@
+"""Planes: which channel stands at which position of a value.
+
+A plane is an int32 tensor of exactly its value's shape. Each entry is an atom: one index of one
+dimension of one parameter or buffer. It has stride 0 along every dimension that carries no
+identity, so that a plane of a feature map takes the memory of its channels. Entry 0 is the
+frozen atom: a channel that always stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FROZEN = 0
+
+
+def along(labels: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
+    """The plane of `shape` whose entries are `labels` (shape[dim],) along `dim`."""
+    view = [1] * len(shape)
+    view[dim] = labels.numel()
+    return labels.to(torch.int32).reshape(view).expand(tuple(shape))
+
+
+def varying(plane: Tensor) -> tuple[int, ...]:
+    """The dimensions along which `plane` distinguishes channels."""
+    return tuple(
+        d
+        for d, (size, stride) in enumerate(zip(plane.shape, plane.stride(), strict=True))
+        if size > 1 and stride != 0
+    )
+
+
+def core(plane: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """`plane` narrowed to its first entry along every dimension that is not in `dims`.
+
+    Without `dims`, the varying dimensions are kept: nothing of the plane is lost.
+    """
+    kept = set(varying(plane) if dims is None else dims)
+    index = tuple(slice(None) if d in kept else slice(0, 1) for d in range(plane.dim()))
+    return plane[index]
+
+
+def compact(plane: Tensor) -> Tensor:
+    """The same plane with stride 0 along every dimension that it does not distinguish."""
+    seed = core(plane)
+    for dim in varying(seed):
+        first = seed.narrow(dim, 0, 1)
+        if torch.equal(seed, first.expand_as(seed)):
+            seed = first
+    return seed.expand(plane.shape)
+
+
+def is_frozen(plane: Tensor) -> bool:
+    """Whether no entry of `plane` can be removed."""
+    return not bool(core(plane).any())
+
+
+def surviving_shape(shape: Sequence[int], planes: Sequence[Tensor], alive: Tensor) -> list[int]:
+    """The shape of a value once the dead atoms are gone.
+
+    `alive` is a boolean per atom, true for atom 0. A line (one index of one dimension) goes when
+    some plane has only dead entries there. Raises `ValueError` where what is left is no
+    rectangle: lines that keep different numbers of entries.
+    """
+    kept = list(shape)
+    for plane in planes:
+        dims = varying(plane)
+        if not dims:
+            continue
+        grid = alive[core(plane).long()]
+        for dim in dims:
+            others = [d for d in dims if d != dim]
+            lines = grid.amax(dim=others, keepdim=True) if others else grid
+            kept[dim] = min(kept[dim], int(lines.sum()))
+        if int(grid.sum()) != math.prod(kept[d] for d in dims):
+            raise ValueError(f"{int(grid.sum())} channels left cannot fill {kept}")
+    return kept

@@ -1,0 +1,74 @@
+"""What each operation does to planes: one file per family, one line per operation here.
+
+A rule moves the planes of an operation's arguments to its result and records what must live
+and die together. `RESIZES` holds, for the operations that carry sizes as literals, how those
+are rewritten once channels are gone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from intrafusion.channels.rules import (
+    contraction,
+    convolution,
+    join,
+    move,
+    norm,
+    opaque,
+    pointwise,
+    reduction,
+    spatial,
+)
+from intrafusion.channels.rules.resize import Resize
+from intrafusion.channels.walk import Rule
+from intrafusion.program.nodes import name_of
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(move.RESHAPES, move.reshape),
+    **dict.fromkeys(move.MOVES, move.move),
+    **dict.fromkeys(move.SPLITS, move.split),
+    **dict.fromkeys(move.PICKS, move.pick),
+    **dict.fromkeys(spatial.OPS, spatial.spatial),
+    **dict.fromkeys(pointwise.OPS, pointwise.pointwise),
+    **dict.fromkeys(reduction.REDUCTIONS, reduction.reduce),
+    **dict.fromkeys(reduction.SOFTMAXES, reduction.softmax),
+    "linear": contraction.linear,
+    "matmul": contraction.matmul,
+    "mm": contraction.matmul,
+    "bmm": contraction.matmul,
+    "addmm": contraction.addmm,
+    "embedding": contraction.embedding,
+    "convolution": convolution.convolution,
+    "batch_norm": norm.channel_norm,
+    "instance_norm": norm.channel_norm,
+    "layer_norm": norm.layer_norm,
+    "group_norm": norm.group_norm,
+    "cat": join.cat,
+    "stack": join.stack,
+}
+
+RESIZES: dict[str, Resize] = {
+    **dict.fromkeys(move.SIZED, move.resize_shape),
+    **dict.fromkeys(move.SPLITS, move.resize_split),
+    "unflatten": move.resize_unflatten,
+    "slice": move.resize_slice,
+    "convolution": convolution.resize,
+    "layer_norm": norm.resize_layer_norm,
+}
+
+
+def rule_for(node: fx.Node) -> Rule:
+    """The rule of an operation; one that is not known freezes what it touches and says so."""
+    name = name_of(node)
+    if name in RULES:
+        return RULES[name]
+    if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
+        return pointwise.pointwise
+    return opaque.opaque
+
+
+def resize_for(node: fx.Node) -> Resize | None:
+    """How the literals of `node` follow the channels that are gone; None: it has none."""
+    return RESIZES.get(name_of(node))

@@ -1,0 +1,96 @@
+"""Products that sum over channels: linear, matmul, embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx
+
+from intrafusion.channels.planes import along, core, varying
+from intrafusion.channels.rules.pointwise import merge
+from intrafusion.channels.walk import Planes, Value, Walk
+
+
+def linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """x (…, I) · W (O, I) + b (O,): the columns of W read x, its rows make new channels."""
+    x, weight, bias = (*args, None)[:3]
+    contract(walk, node, x, -1, weight, 1)
+    passed = Value(out, tuple(p.narrow(-1, 0, 1).expand(out.shape) for p in x.without(-1)))
+    made = weight.plane_along(0)
+    values = [passed]
+    if made is not None:
+        walk.produce(made)
+        values = [Value(out, (*passed.planes, along(_row(made, 0), -1 % out.dim(), out.shape)))]
+    if bias is not None:
+        values.append(bias)
+    return merge(walk, node, values, out.shape)
+
+
+def matmul(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """A (…, M, K) · B (…, K, N), summed over K."""
+    a, b = args[:2]
+    a = a if a.meta.dim() > 1 else _raise(a, 0)
+    b = b if b.meta.dim() > 1 else _raise(b, 1)
+    if out.dim() < 2:
+        contract(walk, node, a, -1, b, -2)
+        return ()
+    contract(walk, node, a, -1, b, -2)
+    if b.data is not None and (made := b.plane_along(-1)) is not None:
+        walk.produce(made)
+    values = [
+        Value(
+            v.meta.narrow(dim, 0, 1),
+            tuple(p.narrow(dim, 0, 1) for p in v.without(dim)),
+        )
+        for v, dim in ((a, -1), (b, -2))
+    ]
+    return merge(walk, node, values, out.shape)
+
+
+def addmm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """bias + A (M, K) · B (K, N)."""
+    bias, a, b = args[:3]
+    product = Value(out, matmul(walk, node, (a, b), {}, out))
+    return merge(walk, node, [product, bias], out.shape)
+
+
+def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """W (entries, D): the entries are addressed by number and stay, D makes channels."""
+    weight: Value = args[0]
+    made, entries = weight.plane_along(1), weight.plane_along(0)
+    if entries is not None:
+        walk.freeze(entries, node, "an embedding addresses its entries by number", quiet=True)
+    if made is None:
+        return ()
+    walk.produce(made)
+    return (along(_row(made, 1), out.dim() - 1, out.shape),)
+
+
+def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: int) -> None:
+    """Sum `a` along `a_dim` against `b` along `b_dim`: what meets there is one channel.
+
+    A plane that also varies along another dimension, such as the heads of an attention, is tied
+    along it, so that every head keeps the same channels.
+    """
+    pa, pb = a.plane_along(a_dim), b.plane_along(b_dim)
+    if pb is not None and b.data is not None:
+        walk.consume(pb)
+    if pa is None or pb is None:
+        for plane in (pa, pb):
+            if plane is not None:
+                walk.freeze(plane, node, "it is read against channels that cannot be removed")
+        return
+    for plane, dim in ((pa, a_dim), (pb, b_dim)):
+        walk.tie_along(plane, [d for d in varying(plane) if d != dim % plane.dim()])
+    walk.tie(_row(pa, a_dim), _row(pb, b_dim))
+
+
+def _row(plane: Tensor, dim: int) -> Tensor:
+    """The labels of `plane` along `dim`, at the first position of every other dimension."""
+    return core(plane, [dim % plane.dim()]).reshape(-1)
+
+
+def _raise(value: Value, dim: int) -> Value:
+    return Value(
+        value.meta.unsqueeze(dim), tuple(p.unsqueeze(dim) for p in value.planes), value.data
+    )

@@ -1,0 +1,111 @@
+"""Convolutions of every kind: plain, grouped, depthwise, transposed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrafusion.channels.planes import along, core, varying
+from intrafusion.channels.rules.contraction import contract
+from intrafusion.channels.rules.pointwise import merge
+from intrafusion.channels.rules.resize import Sizes
+from intrafusion.channels.walk import Planes, Value, Walk
+from intrafusion.program.nodes import arguments
+
+
+def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """x (N, I, …) with W (O, I/groups, k…), or W (I, O/groups, k…) when transposed."""
+    x, weight, bias = args[:3]
+    transposed, groups = args[6], args[8]
+    x = _settle_space(walk, node, x)
+    for dim in range(2, weight.meta.dim()):
+        if (taps := weight.plane_along(dim)) is not None:
+            walk.freeze(taps, node, "kernels keep their size", quiet=True)
+
+    if groups == 1:
+        contract(walk, node, x, 1, weight, 0 if transposed else 1)
+        made = _labels(weight, 1 if transposed else 0)
+    elif groups == x.shape[1] and weight.shape[1] == 1:
+        made = _depthwise(walk, node, x, weight)
+    else:
+        made = _grouped(walk, node, x, weight, groups, transposed)
+
+    planes = [p.narrow(1, 0, 1) for p in x.without(1)]
+    planes = [core(p).expand(out.shape) for p in planes]
+    if made is not None:
+        if not _is_depthwise(x, weight, groups):
+            walk.produce(made)
+        planes.append(along(made, 1, out.shape))
+    values = [Value(out, tuple(planes))]
+    if bias is not None:
+        view = (1, -1, *[1] * (out.dim() - 2))
+        values.append(Value(bias.meta.reshape(view), tuple(p.reshape(view) for p in bias.planes)))
+    return merge(walk, node, values, out.shape)
+
+
+def resize(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """A depthwise convolution has one group per channel that is left."""
+    x, weight = (sizes.values[argument] for argument in arguments(old)[:2])
+    if _is_depthwise(x, weight, arguments(old)[8]):
+        new.args = (*new.args[:8], sizes.after(x)[1])
+
+
+def _is_depthwise(x: Value, weight: Value, groups: Any) -> bool:
+    return bool(groups > 1 and groups == x.shape[1] and weight.shape[1] == 1)
+
+
+def _settle_space(walk: Walk, node: fx.Node, x: Value) -> Value:
+    """Along space a channel is one; labels that live in space alone must stay."""
+    planes = []
+    for plane in x.planes:
+        space = [d for d in varying(plane) if d > 1]
+        if space and 1 not in varying(plane):
+            walk.freeze(plane, node, "a convolution runs along its channels")
+            continue
+        walk.tie_along(plane, space)
+        planes.append(core(plane, [d for d in varying(plane) if d < 2]).expand(x.shape))
+    return Value(x.meta, tuple(planes), x.data)
+
+
+def _depthwise(walk: Walk, node: fx.Node, x: Value, weight: Value) -> Tensor | None:
+    made = _labels(weight, 0)
+    read = _labels(x, 1)
+    if made is None:
+        return None
+    if read is None:
+        walk.freeze(made, node, "it filters channels that cannot be removed")
+        return None
+    walk.tie(made.reshape(read.numel(), -1), read.unsqueeze(1))
+    return made
+
+
+def _grouped(
+    walk: Walk, node: fx.Node, x: Value, weight: Value, groups: int, transposed: bool
+) -> Tensor | None:
+    """Every group keeps the same channels, in and out."""
+    read = _labels(x, 1)
+    columns = _labels(weight, 0 if transposed else 1)
+    made = _labels(weight, 1 if transposed else 0)
+    if columns is not None:
+        walk.consume(columns)
+    grid = None if read is None else read.reshape(groups, -1)
+    if grid is None or columns is None:
+        for labels in (read, columns):
+            if labels is not None:
+                walk.freeze(labels, node, "it is read against channels that cannot be removed")
+    else:
+        walk.tie_along(grid, [0])
+        walk.tie(grid, columns.reshape(groups, -1) if transposed else columns.unsqueeze(0))
+    if made is None:
+        return None
+    if transposed:
+        return made.repeat(groups)
+    walk.tie_along(made.reshape(groups, -1), [0])
+    return made
+
+
+def _labels(value: Value, dim: int) -> Tensor | None:
+    plane = value.plane_along(dim)
+    return None if plane is None else core(plane, [dim]).reshape(-1).to(torch.int32)

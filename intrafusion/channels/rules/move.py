@@ -1,0 +1,143 @@
+"""Operations that move entries without computing: run literally on the planes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrafusion.channels.planes import compact, core, varying
+from intrafusion.channels.rules.resize import Sizes, follow
+from intrafusion.channels.walk import Planes, Value, Walk, call
+from intrafusion.program.nodes import arguments
+
+RESHAPES = ["view", "reshape", "_unsafe_view", "flatten", "unflatten", "reshape_as"]
+MOVES = [
+    "permute",
+    "transpose",
+    "t",
+    "squeeze",
+    "unsqueeze",
+    "slice",
+    "expand",
+    "roll",
+    "flip",
+    "movedim",
+    "mT",
+    "numpy_T",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+]
+SPLITS = ["split", "split_with_sizes", "chunk", "tensor_split"]
+PICKS = ["select", "unbind"]
+SIZED = ["view", "reshape", "_unsafe_view", "expand"]
+"""Those that carry the sizes of their result as literals."""
+
+
+def reshape(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """Labels keep their row-major order. A label grid that arises must stay a rectangle."""
+    x: Value = args[0]
+    planes = []
+    for plane in x.planes:
+        moved = compact(plane.reshape(out.shape))
+        _keep_rectangular(walk, node, moved)
+        planes.append(moved)
+    return tuple(planes)
+
+
+def move(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """The very same operation, on the planes."""
+    x: Value = args[0]
+    if _is_strided_slice(node, args):
+        for plane in x.planes:
+            if args[1] % x.meta.dim() in varying(plane):
+                walk.freeze(plane, node, "a strided slice runs along its channels")
+        x = Value(x.meta, x.without(args[1]))
+    return tuple(compact(call(node, (p, *args[1:]), kwargs)) for p in x.planes)
+
+
+def split(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[Planes]:
+    """Each piece takes its part of every plane."""
+    x: Value = args[0]
+    pieces = [call(node, (p, *args[1:]), kwargs) for p in x.planes]
+    return [tuple(compact(p[i]) for p in pieces) for i in range(len(out))]
+
+
+def pick(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
+    """Selecting by position: the selected dimension must keep its size."""
+    x: Value = args[0]
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % x.meta.dim()
+    planes = []
+    for plane in x.planes:
+        if varying(plane) == (dim,):
+            walk.freeze(plane, node, "it addresses its channels by number")
+            continue
+        if dim in varying(plane):
+            walk.tie_along(plane, [dim])
+        planes.append(plane.select(dim, 0))
+    return tuple(planes) if isinstance(out, Tensor) else [tuple(planes)] * len(out)
+
+
+def resize_shape(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """view, reshape, expand: the sizes of the result."""
+    value: Value = sizes.values[old]
+    after = sizes.after(value)
+    literals = [
+        follow(new, literal, before, kept)
+        for literal, before, kept in zip(arguments(new)[1], value.shape, after, strict=True)
+    ]
+    new.args = (new.args[0], literals, *new.args[2:])
+
+
+def resize_unflatten(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """unflatten: the sizes that its dimension becomes."""
+    value: Value = sizes.values[old]
+    source: Value = sizes.values[arguments(old)[0]]
+    dim = arguments(old)[1] % source.meta.dim()
+    count = value.meta.dim() - source.meta.dim() + 1
+    after = sizes.after(value)[dim : dim + count]
+    new.args = (new.args[0], new.args[1], after)
+
+
+def resize_slice(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """slice: where it starts and ends among the channels that are left."""
+    source: Value = sizes.values[arguments(old)[0]]
+    given = [*arguments(old)[1:], *[0, None, None, 1][len(old.args) - 1 :]]
+    dim = given[0] % source.meta.dim()
+    if source.plane_along(dim) is None:
+        return
+    size = source.shape[dim]
+    start, end, _ = slice(given[1], given[2]).indices(size)
+    new.args = (
+        new.args[0],
+        dim,
+        sizes.before_position(source, dim, start),
+        sizes.before_position(source, dim, end),
+        1,
+    )
+
+
+def resize_split(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """split, chunk: every piece has a size of its own now."""
+    source: Value = sizes.values[arguments(old)[0]]
+    given: Any = old.kwargs.get("dim", 0)
+    dim: int = arguments(old)[2] if len(old.args) > 2 else given
+    if source.plane_along(dim) is None:
+        return
+    pieces = [sizes.after(piece)[dim % source.meta.dim()] for piece in sizes.values[old]]
+    new.target = torch.ops.aten.split_with_sizes.default
+    new.args = (new.args[0], pieces, dim)
+    new.kwargs = {}
+
+
+def _is_strided_slice(node: fx.Node, args: Any) -> bool:
+    return node.target == torch.ops.aten.slice.Tensor and len(args) > 4 and args[4] != 1
+
+
+def _keep_rectangular(walk: Walk, node: fx.Node, plane: Tensor) -> None:
+    dims = varying(plane)
+    if len(dims) > 1:
+        grid = core(plane)
+        walk.rect(grid.reshape(-1, grid.shape[dims[-1]]), node)

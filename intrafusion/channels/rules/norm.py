@@ -1,0 +1,58 @@
+"""Normalisation layers: their parameters are carriers, one value per channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx
+
+from intrafusion.channels.planes import core, varying
+from intrafusion.channels.rules.pointwise import merge
+from intrafusion.channels.rules.resize import Sizes
+from intrafusion.channels.walk import Planes, Value, Walk
+from intrafusion.program.nodes import arguments
+
+_WIDTH = "{} takes its statistics over these channels: they change when channels go"
+
+
+def channel_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """batch_norm, instance_norm (x, γ, β, mean, var, …): one value per channel."""
+    return merge(walk, node, [args[0], *_per_channel(args[1:5], out.dim())], out.shape)
+
+
+def layer_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """Statistics run over the last dimensions."""
+    x: Value = args[0]
+    first = x.meta.dim() - len(args[1])
+    for plane in x.planes:
+        if any(dim >= first for dim in varying(plane)):
+            walk.warn(plane, _WIDTH.format("layer norm"))
+    affine = [v for v in args[2:4] if isinstance(v, Value)]
+    return merge(walk, node, [x, *affine], out.shape)
+
+
+def group_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """Every norm group must keep the same number of channels."""
+    x: Value = args[0]
+    groups = args[1]
+    plane = x.plane_along(1)
+    if plane is not None:
+        walk.rect(core(plane, [1]).reshape(groups, -1), node)
+        walk.warn(plane, _WIDTH.format("group norm"))
+    return merge(walk, node, [x, *_per_channel(args[2:4], out.dim())], out.shape)
+
+
+def resize_layer_norm(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """The normalised shape is a literal."""
+    value: Value = sizes.values[old]
+    count = len(arguments(old)[1])
+    new.args = (new.args[0], sizes.after(value)[-count:], *new.args[2:])
+
+
+def _per_channel(values: Any, rank: int) -> list[Value]:
+    view = (1, -1, *[1] * (rank - 2))
+    return [
+        Value(v.meta.reshape(view), tuple(p.reshape(view) for p in v.planes))
+        for v in values
+        if isinstance(v, Value)
+    ]

@@ -1,0 +1,53 @@
+"""How literals in the graph follow the channels that are gone."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, fx
+
+from intrafusion.channels.planes import surviving_shape
+from intrafusion.channels.walk import Value
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of every value before and after, for the nodes of the original graph.
+
+    `alive` holds one boolean per atom.
+    """
+
+    values: Mapping[fx.Node, Any]
+    alive: Tensor
+
+    def after(self, value: Value) -> list[int]:
+        """The shape of `value` once the dead are gone, at the batch of the example inputs."""
+        return surviving_shape(value.shape, value.planes, self.alive)
+
+    def before_position(self, value: Value, dim: int, position: int) -> int:
+        """How many lines of `value` along `dim` before `position` survive."""
+        head = value.meta.narrow(dim, 0, position)
+        planes = [plane.narrow(dim, 0, position) for plane in value.planes]
+        return surviving_shape(head.shape, planes, self.alive)[dim]
+
+
+Resize: TypeAlias = Callable[[fx.Node, fx.Node, Sizes], None]
+"""(node in the new graph, its original, sizes): rewrites the new node's literals in place."""
+
+
+def follow(new: fx.Node, literal: Any, before: int, after: int) -> Any:
+    """`literal`, a size, once `before` channels have become `after`.
+
+    A symbolic size, merged with the batch, is scaled; -1 stands for itself.
+    """
+    if before == after or literal == -1:
+        return literal
+    if isinstance(literal, int):
+        return after
+    graph = new.graph
+    with graph.inserting_before(new):
+        grown = graph.call_function(operator.mul, (literal, after))
+        return graph.call_function(operator.floordiv, (grown, before))

@@ -1,0 +1,19 @@
+"""The parameters of a group, seen unit by unit."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from intrafusion.channels.analysis import Binding
+
+
+def unit_rows(tensor: Tensor, binding: Binding) -> Tensor:
+    """What `tensor` holds for each unit of `binding`: (n units, k copies · other dimensions)."""
+    return unit_copies(tensor, binding).flatten(1)
+
+
+def unit_copies(tensor: Tensor, binding: Binding) -> Tensor:
+    """The same, copy by copy: (n units, k copies, other dimensions of `tensor`)."""
+    lines = tensor.movedim(binding.dim, 0)
+    index = binding.index.to(tensor.device)
+    return lines[index.reshape(-1)].reshape(*index.shape, *lines.shape[1:])

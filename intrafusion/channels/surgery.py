@@ -1,0 +1,127 @@
+"""Removing units: parameters shrink, and the literals of the graph follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, fx
+
+from intrafusion.channels.analysis import Analysis, Group
+from intrafusion.channels.planes import core, varying
+from intrafusion.channels.rules import resize_for
+from intrafusion.channels.rules.resize import Sizes
+from intrafusion.channels.walk import Value, Walk, walk
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program import Program
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A shrunk program and how it stands to the original.
+
+    Attributes:
+        program: the shrunk program.
+        twins: for every node of the original the node that does its work now.
+        staying: for each (tensor, dimension) that shrank the positions that stayed, ascending.
+    """
+
+    program: Program
+    twins: Mapping[fx.Node, fx.Node]
+    staying: Mapping[tuple[str, int], Tensor]
+
+
+def remove(
+    analysis: Analysis, kept: Mapping[Group, Tensor], tensors: Mapping[str, Tensor] | None = None
+) -> Removal:
+    """The program with only the `kept` units of each group.
+
+    Args:
+        analysis: of the program to shrink.
+        kept: for each group the positions (m,) of the units that stay, ascending; a group that
+            is not named stays whole.
+        tensors: parameters and buffers of the original shapes to cut down; the program's own
+            unless given.
+
+    Raises:
+        IntraFusionError: `COMPRESSION_FAILED` when what is left is no consistent program.
+    """
+    alive = _alive(analysis, kept)
+    program = analysis.program
+    source = program.tensors if tensors is None else tensors
+    staying = {
+        column: alive[atoms.start : atoms.stop].nonzero().reshape(-1)
+        for column, atoms in analysis.walk.ranges.items()
+        if not bool(alive[atoms.start : atoms.stop].all())
+    }
+    shrunk = dict(source)
+    for (name, dim), positions in staying.items():
+        shrunk[name] = shrunk[name].index_select(dim, positions.to(shrunk[name].device))
+    try:
+        graph, twins = _resized(analysis, alive)
+        result = Removal(replace(program, graph=graph, tensors=shrunk), twins, staying)
+        check(analysis, alive, result)
+    except (RuntimeError, ValueError) as error:
+        raise IntraFusionError(
+            ErrorCode.COMPRESSION_FAILED,
+            f"Removing channels left an inconsistent network: {error}",
+            "Exclude the groups that run through the operation named, and report this network.",
+        ) from error
+    return result
+
+
+def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
+    """Walk the shrunk program and compare: its planes are the original's minus the dead.
+
+    Raises `ValueError` naming the first node where they are not.
+    """
+    seeds = {
+        (name, dim): (torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]])
+        for (name, dim), atoms in analysis.walk.ranges.items()
+    }
+    again = walk(result.program, seeds)
+    for node in analysis.program.graph.nodes:
+        value = analysis.walk.values.get(node)
+        if isinstance(value, Value):
+            _compare(node, value, again, result.twins[node], alive)
+
+
+def _compare(node: fx.Node, value: Value, again: Walk, twin: fx.Node, alive: Tensor) -> None:
+    found = again.values[twin]
+    sizes = Sizes({}, alive)
+    if list(found.shape) != sizes.after(value):
+        raise ValueError(f"{node.name} has shape {list(found.shape)}, not {sizes.after(value)}")
+    for plane in value.planes:
+        left = core(plane).reshape(-1)
+        left = left[alive[left.long()]]
+        # A plane along which one channel is left no longer varies and is not followed.
+        twins = [core(p).reshape(-1) for p in found.planes]
+        if left.numel() > 1 and not any(torch.equal(left, other) for other in twins):
+            if any(size == 1 for size in (found.shape[d] for d in varying(plane))):
+                continue
+            raise ValueError(f"{node.name} has lost track of its channels")
+
+
+def _alive(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Tensor:
+    gone = [torch.zeros(0, dtype=torch.int64)]
+    for group, staying in kept.items():
+        dead = torch.ones(len(group), dtype=torch.bool)
+        dead[staying] = False
+        gone.append(group.units[dead])
+    unit = torch.from_numpy(analysis.units.unit)
+    return ~torch.isin(unit, torch.cat(gone))
+
+
+def _resized(analysis: Analysis, alive: Tensor) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    sizes = Sizes(analysis.walk.values, alive)
+    graph = fx.Graph()
+    twins: dict[fx.Node, fx.Node] = {}
+    for old in analysis.program.graph.nodes:
+        new = graph.node_copy(old, twins.__getitem__)
+        twins[old] = new
+        resize = resize_for(old)
+        if resize is not None:
+            resize(new, old, sizes)
+    graph.lint()
+    return graph, twins

@@ -1,0 +1,202 @@
+"""One pass over the graph: which atoms must live and die together, and which must stay.
+
+Values are run on the meta device for their shapes while each operation's rule moves their
+planes. Nothing is joined while walking: rules only record ties, which `units.py` solves at once.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves, tree_map
+
+from intrafusion.channels.planes import FROZEN, along, core, is_frozen, varying
+from intrafusion.program import Program
+
+Planes: TypeAlias = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor while walking: its shape and dtype (`meta`), its planes, its data if constant."""
+
+    meta: Tensor
+    planes: Planes = ()
+    data: Tensor | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.meta.shape
+
+    def plane_along(self, dim: int) -> Tensor | None:
+        """The plane that distinguishes channels along `dim` (at most one does)."""
+        return next((p for p in self.planes if dim % self.meta.dim() in varying(p)), None)
+
+    def without(self, dim: int) -> Planes:
+        """The planes that distinguish nothing along `dim`."""
+        return tuple(p for p in self.planes if dim % self.meta.dim() not in varying(p))
+
+
+Rule: TypeAlias = Callable[["Walk", fx.Node, tuple[Any, ...], dict[str, Any], Any], Any]
+"""(walk, node, arguments with Values for tensors, keyword arguments, meta result) → planes of
+the result: a tuple of planes, or a list of such tuples where the operation has several results."""
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Atoms that must stay, the node that said so, and why."""
+
+    atoms: Tensor
+    node: fx.Node
+    reason: str
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A grid of atoms (rows, columns) of which every row must keep the same number."""
+
+    grid: Tensor
+    node: fx.Node
+
+
+@dataclass
+class Walk:
+    """The record of one pass. Rules write to it through `tie`, `freeze`, `rect` and `warn`."""
+
+    ranges: dict[tuple[str, int], range] = field(default_factory=dict)
+    atoms: int = FROZEN + 1
+    ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    freezes: list[Freeze] = field(default_factory=list)
+    rects: list[Rect] = field(default_factory=list)
+    warnings: list[tuple[Tensor, str]] = field(default_factory=list)
+    produced: list[Tensor] = field(default_factory=list)
+    consumed: list[Tensor] = field(default_factory=list)
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    seeds: Mapping[tuple[str, int], Tensor] | None = None
+
+    def tie(self, a: Tensor, b: Tensor) -> None:
+        """Entries of `a` and `b` at the same (broadcast) position live and die together."""
+        shape = torch.Size(np.broadcast_shapes(a.shape, b.shape))
+        a, b = a.expand(shape), b.expand(shape)
+        shared = [
+            d for d in range(a.dim()) if a.shape[d] > 1 and (a.stride(d) != 0 or b.stride(d) != 0)
+        ]
+        self.ties.append((core(a, shared).reshape(-1), core(b, shared).reshape(-1)))
+
+    def tie_along(self, plane: Tensor, dims: Iterable[int]) -> None:
+        """All entries of `plane` along `dims` live and die together."""
+        for dim in dims:
+            self.tie(plane, plane.narrow(dim, 0, 1))
+
+    def freeze(self, plane: Tensor, node: fx.Node, reason: str, *, quiet: bool = False) -> None:
+        """The entries of `plane` must stay. `quiet`: not worth telling the user."""
+        atoms = torch.unique(core(plane))
+        atoms = atoms[atoms != FROZEN]
+        if atoms.numel():
+            self.freezes.append(Freeze(atoms, node, reason, quiet))
+
+    def rect(self, grid: Tensor, node: fx.Node) -> None:
+        """Every row of `grid` (rows, columns) must keep the same number of entries."""
+        self.rects.append(Rect(grid, node))
+
+    def warn(self, plane: Tensor, text: str) -> None:
+        """Say `text` of the groups that `plane` belongs to."""
+        self.warnings.append((torch.unique(core(plane)), text))
+
+    def produce(self, plane: Tensor) -> None:
+        """The entries of `plane` are where channels come into being."""
+        self.produced.append(core(plane).reshape(-1))
+
+    def consume(self, plane: Tensor) -> None:
+        """The entries of `plane` are where channels are read and summed over."""
+        self.consumed.append(core(plane).reshape(-1))
+
+    def label(self, name: str, tensor: Tensor) -> Planes:
+        """Fresh atoms for every dimension of a parameter or buffer; the same on a second use."""
+        planes = []
+        for dim, size in enumerate(tensor.shape):
+            if size < 2:
+                continue
+            planes.append(along(self._atoms(name, dim, size), dim, tensor.shape))
+        return tuple(planes)
+
+    def _atoms(self, name: str, dim: int, size: int) -> Tensor:
+        if self.seeds is not None:
+            return self.seeds[name, dim]
+        if (name, dim) not in self.ranges:
+            self.ranges[name, dim] = range(self.atoms, self.atoms + size)
+            self.atoms += size
+        atoms = self.ranges[name, dim]
+        return torch.arange(atoms.start, atoms.stop)
+
+
+def walk(program: Program, seeds: Mapping[tuple[str, int], Tensor] | None = None) -> Walk:
+    """Walk the graph of `program` once, at the batch of its example inputs.
+
+    `seeds` gives the atoms of each (tensor, dimension) instead of fresh ones: to follow the
+    atoms of an earlier walk through a program that has lost some of them.
+    """
+    from intrafusion.channels.rules import rule_for
+
+    record = Walk(seeds=seeds)
+    inputs = iter(program.example_inputs)
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            record.values[node] = Value(next(inputs).to("meta"))
+        elif node.op == "get_attr":
+            tensor = program.tensors[node.target]
+            record.values[node] = Value(
+                tensor.to("meta"), record.label(node.target, tensor), tensor
+            )
+        elif node.op == "call_function":
+            record.values[node] = _call(record, node, rule_for(node))
+        elif node.op == "output":
+            for value in _values(record, node):
+                for plane in value.planes:
+                    record.freeze(plane, node, "it is an output of the network")
+    return record
+
+
+def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
+    args: Any = fx.map_arg(node.args, record.values.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, record.values.__getitem__)
+    if node.target is operator.getitem:
+        return args[0][args[1]]  # the list of values of an operation with several results
+    if not any(isinstance(leaf, Value) for leaf in tree_leaves((args, kwargs))):
+        result = call(node, args, kwargs)
+        return Value(result.to("meta"), data=result) if isinstance(result, Tensor) else result
+    metas = tree_map(lambda leaf: leaf.meta if isinstance(leaf, Value) else leaf, (args, kwargs))
+    out = call(node, *metas)
+    planes = rule(record, node, tuple(args), dict(kwargs), out)
+    if isinstance(out, Tensor):
+        return Value(out, _live(planes))
+    if isinstance(out, Sequence):
+        return [
+            Value(o, _live(p)) if isinstance(o, Tensor) else o
+            for o, p in zip(out, planes, strict=True)
+        ]
+    return out
+
+
+def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """Do what `node` does, on other arguments."""
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _live(planes: Iterable[Tensor]) -> Planes:
+    # A plane that is frozen throughout says nothing, and would freeze whatever it meets.
+    return tuple(p for p in planes if varying(p) and not is_frozen(p))
+
+
+def _values(record: Walk, node: fx.Node) -> Iterator[Value]:
+    for source in node.all_input_nodes:
+        value = record.values[source]
+        yield from (v for v in tree_leaves([value]) if isinstance(v, Value))

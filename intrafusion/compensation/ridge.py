@@ -1,0 +1,145 @@
+"""The ridge solve behind every refit: W = (Cov(Y, U) + λ̄ W₀)(Cov(U) + λ̄ I)⁻¹."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLAT_ROUNDS = 3
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a layer reads and what it should put out, row by row, on the same samples.
+
+    Attributes:
+        read: U (rows, d…), the compressed input: for a convolution all channels and taps.
+        wanted: Y (rows, o), what the original put out, mapped to the kept channels.
+        added: (rows, o), what is added to the output before the nonlinearity that follows.
+        low: below this the nonlinearity is flat (0 for ReLU); None where there is none.
+        high: above this it is flat (6 for ReLU6); None where it is not.
+    """
+
+    read: Tensor
+    wanted: Tensor
+    added: Tensor | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """W (o, d) and b (o,), or None where the layer has no bias.
+
+    `own` says that every output has d inputs of its own, as in a depthwise convolution.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    own: bool = False
+
+    def __call__(self, read: Tensor) -> Tensor:
+        """The outputs (rows, o) for what is read."""
+        weight = self.weight.to(read)
+        if self.own:
+            out = torch.einsum("rod,od->ro", read.reshape(len(read), *weight.shape), weight)
+        else:
+            out = read.flatten(1) @ weight.T
+        return out if self.bias is None else out + self.bias.to(read)
+
+
+def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Solution:
+    """Fit W and b so that W U + b is close to Y, and W to `prior` where the data say nothing.
+
+    All moments are centred when there is an intercept; they are summed in blocks, in float64,
+    and factored by Cholesky. Where a ReLU reads the output alone, an output in its flat part is
+    as good as the wanted one there, so wanted values are replaced by predicted ones wherever
+    both are flat, and W is solved for again with the same factor.
+
+    Args:
+        rows: the samples.
+        prior: W₀ (o, d), plain fusion. λ → ∞ gives it back.
+        ridge: λ, as a share of the mean variance of the inputs.
+        intercept: whether the layer has a bias.
+    """
+    read = rows.read.flatten(1)
+    mean_read = read.double().mean(0) if intercept else torch.zeros_like(read[0]).double()
+    read = read - mean_read.to(read)
+    covariance = _product(read, read)
+    strength = ridge * float(covariance.diagonal().mean())
+    if strength <= 0:
+        # A constant input says nothing about W: only the offset is wrong.
+        strength = 1.0
+    covariance.diagonal().add_(strength)
+    factor = torch.linalg.cholesky(covariance)
+    pull = strength * prior.to(covariance)
+
+    wanted = rows.wanted
+    for _ in range(1 + (FLAT_ROUNDS if _has_flat_part(rows) else 0)):
+        mean_wanted = wanted.double().mean(0)
+        cross = _product(wanted - mean_wanted.to(wanted) if intercept else wanted, read)
+        weight = torch.cholesky_solve((cross + pull).T, factor).T
+        bias = mean_wanted - weight @ mean_read if intercept else None
+        solution = Solution(weight, bias)
+        if not _has_flat_part(rows):
+            break
+        wanted = _relaxed(rows, solution(rows.read))
+    return solution
+
+
+def solve_channels(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Solution:
+    """The same for layers whose every output reads d inputs of its own: U is (rows, o, d).
+
+    A depthwise convolution has its taps, a norm the one value. λ is a share of each output's
+    own mean variance.
+    """
+    read, wanted = rows.read.reshape(len(rows.read), *prior.shape).double(), rows.wanted.double()
+    mean_read = read.mean(0) if intercept else torch.zeros_like(read[0])
+    mean_wanted = wanted.mean(0) if intercept else torch.zeros_like(wanted[0])
+    centred = read - mean_read
+    covariance = torch.einsum("rod,roe->ode", centred, centred) / len(read)
+    strength = ridge * covariance.diagonal(dim1=1, dim2=2).mean(1)
+    strength = torch.where(strength > 0, strength, torch.ones_like(strength))
+    covariance.diagonal(dim1=1, dim2=2).add_(strength[:, None])
+    cross = torch.einsum("rod,ro->od", centred, wanted - mean_wanted) / len(read)
+    right = cross + strength[:, None] * prior.double()
+    factor = torch.linalg.cholesky(covariance)
+    weight = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
+    bias = mean_wanted - (weight * mean_read).sum(1) if intercept else None
+    return Solution(weight, bias, own=True)
+
+
+def residual(rows: Rows, solution: Solution) -> float:
+    """Squared error of `solution` on `rows`, relative to the variance of what was wanted."""
+    predicted = solution(rows.read)
+    wanted = _relaxed(rows, predicted) if _has_flat_part(rows) else rows.wanted
+    error = (predicted - wanted).double().square().sum()
+    spread = (rows.wanted - rows.wanted.mean(0)).double().square().sum()
+    return float(error / spread.clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _has_flat_part(rows: Rows) -> bool:
+    return rows.low is not None or rows.high is not None
+
+
+def _relaxed(rows: Rows, predicted: Tensor) -> Tensor:
+    """What is wanted, but where it and the prediction are both flat the prediction itself."""
+    added = 0.0 if rows.added is None else rows.added
+    free = torch.zeros_like(predicted, dtype=torch.bool)
+    if rows.low is not None:
+        free |= (predicted + added < rows.low) & (rows.wanted + added < rows.low)
+    if rows.high is not None:
+        free |= (predicted + added > rows.high) & (rows.wanted + added > rows.high)
+    return torch.where(free, predicted, rows.wanted)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b / rows in float64, from float32 products of blocks of rows."""
+    total = torch.zeros(a.shape[1], b.shape[1], dtype=torch.float64, device=a.device)
+    for start in range(0, a.shape[0], BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        total += (a[block].T @ b[block]).double()
+    return total / a.shape[0]

@@ -1,0 +1,76 @@
+"""From a transport plan to fused parameters.
+
+A plan T (n, m) with masses μ (n,) and ν (m,) gives two maps (Singh & Jaggi, NeurIPS 2020, for
+the first; the second is what makes fusing exact copies lossless):
+
+    producer map P = diag(1/ν) Tᵀ   rows sum to 1: a new unit is a mean of old ones
+    consumer map Q = diag(1/μ) T    rows sum to 1: what read an old unit reads the new ones that
+                                    hold it, so a new unit's weights are a sum
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from intrafusion.channels import Analysis, Binding, Group, Role
+from intrafusion.channels.slices import unit_copies
+
+
+@dataclass(frozen=True)
+class FusionMap:
+    """How n units of a group become m.
+
+    Attributes:
+        kept: (m,) positions of the units in whose place the new ones stand, ascending.
+        producer: P (m, n), for parameters that make or hold the units.
+        consumer: Q (n, m), for parameters that read them.
+    """
+
+    kept: Tensor
+    producer: Tensor
+    consumer: Tensor
+
+
+def fusion_map(plan: Tensor, kept: Tensor, producers: Literal["mean", "keep"]) -> FusionMap:
+    """The two maps of a plan (n, m) whose target k stands in the place of unit `kept[k]`.
+
+    With `keep` the producer map selects the kept units instead of taking means.
+    """
+    mu, nu = plan.sum(1), plan.sum(0)
+    producer = (plan / nu).T
+    if producers == "keep":
+        producer = torch.nn.functional.one_hot(kept, plan.shape[0]).to(plan)
+    return FusionMap(kept, producer.contiguous(), plan / mu[:, None])
+
+
+Maps = Mapping[Group, FusionMap]
+
+
+def fuse(analysis: Analysis, maps: Maps) -> dict[str, Tensor]:
+    """The program's tensors, of their old shapes, with every new unit in the place of a kept one.
+
+    What stands in the places of the other units no longer matters: `channels.remove` drops it.
+    """
+    tensors = dict(analysis.program.tensors)
+    for group, mapping in maps.items():
+        for binding in group.bindings:
+            tensor = tensors[binding.tensor]
+            if tensor.is_floating_point():
+                tensors[binding.tensor] = fuse_dimension(tensor, binding, mapping)
+    return tensors
+
+
+def fuse_dimension(tensor: Tensor, binding: Binding, mapping: FusionMap) -> Tensor:
+    """`tensor` with the units along one of its dimensions fused, in the places of the kept ones."""
+    weights = mapping.consumer.T if binding.role is Role.CONSUMER else mapping.producer
+    copies = unit_copies(tensor, binding)
+    mixed = torch.tensordot(weights.to(tensor), copies, dims=([1], [0]))
+    places = binding.index[mapping.kept].to(tensor.device).reshape(-1)
+    lines = tensor.movedim(binding.dim, 0).clone()
+    lines[places] = mixed.reshape(len(places), *lines.shape[1:])
+    return lines.movedim(0, binding.dim).contiguous()

@@ -1,0 +1,38 @@
+"""Reading the nodes of a graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import fx
+
+
+def name_of(node: fx.Node) -> str:
+    """The bare ATen name of what a node calls: `conv2d` for `aten.conv2d.default`."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.removeprefix("aten::").rstrip("_")
+    return str(getattr(target, "__name__", target))
+
+
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """The positional arguments of a node."""
+    return node.args
+
+
+def tensor_name(node: fx.Node, position: int) -> str | None:
+    """The parameter or buffer that is a node's argument at `position`; None if it is no such."""
+    argument = node.args[position] if position < len(node.args) else None
+    if isinstance(argument, fx.Node) and argument.op == "get_attr":
+        return str(argument.target)
+    return None
+
+
+def count_uses(graph: fx.Graph) -> Counter[str]:
+    """How many arguments each parameter or buffer is."""
+    uses: Counter[str] = Counter()
+    for node in graph.find_nodes(op="get_attr"):
+        uses[str(node.target)] += len(node.users)
+    return uses
