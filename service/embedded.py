@@ -13,6 +13,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -53,7 +54,7 @@ def serve(
     _refuse_public(host)
     folder = Path(home).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder), _listening(host, port) as listener:
+    with _sigterm_like_ctrl_c(), _alone_in(folder), _listening(host, port) as listener:
         settings = Settings(**({"sandbox": _sandbox_default()} | given | {"home": folder}))
         members = []
         if "redis_url" not in settings.model_fields_set:
@@ -95,8 +96,7 @@ def _run_api(settings: Settings, listener: socket.socket, announcement: _Announc
         server_header=False,
     )
     server = _Server(config, announcement)
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped
-        server.run(sockets=[listener])
+    server.run(sockets=[listener])
     if not server.started:
         raise IntraFusionError(
             ErrorCode.INTERNAL, "The API did not start.", "The log above says why."
@@ -186,6 +186,20 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as SIGINT does, so that everything is stopped in order.
+
+    uvicorn, when it has stopped, raises the signal that stopped it once more.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -133,4 +133,7 @@ def _say(pipe: BinaryIO, message: Message) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    _code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_code)  # all is written; taking torch down in good order takes a second

@@ -87,6 +87,7 @@ def job_environment(settings: Settings, folder: JobFolder, *, sandboxed: bool) -
         "PYTHONPATH": ":".join(dict.fromkeys(str(path.parent) for path in _package_folders())),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
     } | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 

@@ -134,9 +134,10 @@ class Incoming:
     def finish(self) -> Blob:
         """Bring what was written to disk, where `path` can be read; returns what it is."""
         assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         return Blob(sha256=self._digest.hexdigest(), bytes=self.size)
 
     def keep(self) -> Blob:
