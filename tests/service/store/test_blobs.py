@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+from service.store.blobs import Blobs
+from tests.service.conftest import stored_files
+
+
+def read(blobs: Blobs, sha256: str, start: int, end: int) -> bytes:
+    async def collect() -> bytes:
+        return b"".join([chunk async for chunk in blobs.stream(sha256, start, end)])
+
+    return asyncio.run(collect())
+
+
+def test_bytes_come_back_by_their_sha256(blobs: Blobs) -> None:
+    content = bytes(range(256)) * 20_000
+    blob = blobs.adopt(io.BytesIO(content))
+    assert blob.bytes == len(content)
+    assert blob.sha256 == hashlib.sha256(content).hexdigest()
+    assert read(blobs, blob.sha256, 0, len(content)) == content
+    assert read(blobs, blob.sha256, 5, 300) == content[5:300]
+    assert read(blobs, blob.sha256, 7, 7) == b""
+
+
+def test_nothing_stays_of_bytes_that_are_not_kept(blobs: Blobs, settings: Settings) -> None:
+    with pytest.raises(RuntimeError), blobs.begin() as incoming:
+        incoming.write(b"half")
+        raise RuntimeError
+    assert stored_files(settings) == []
+
+
+def test_the_same_bytes_are_stored_once(blobs: Blobs, settings: Settings) -> None:
+    assert blobs.adopt(io.BytesIO(b"same")) == blobs.adopt(io.BytesIO(b"same"))
+    assert len(stored_files(settings)) == 1
+
+
+def test_leftovers_of_a_killed_process_are_cleaned(blobs: Blobs, settings: Settings) -> None:
+    kept = blobs.adopt(io.BytesIO(b"kept"))
+    (settings.home / "blobs" / "incoming" / "leftover").write_bytes(b"half")
+    blobs.clean()
+    assert [path.name for path in stored_files(settings)] == [kept.sha256]
+
+
+def test_fetch_puts_the_blob_in_place(blobs: Blobs, tmp_path: Path) -> None:
+    blob = blobs.adopt(io.BytesIO(b"content"))
+    blobs.fetch(blob.sha256, tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == b"content"
+
+
+def test_a_missing_blob_is_file_not_found(blobs: Blobs, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        blobs.fetch("0" * 64, tmp_path / "here")
+    with pytest.raises(FileNotFoundError):
+        read(blobs, "0" * 64, 0, 1)
+
+
+def test_ping_says_when_the_folder_is_gone(blobs: Blobs, settings: Settings) -> None:
+    blobs.ping()
+    (settings.home / "blobs" / "incoming").rmdir()
+    (settings.home / "blobs").rmdir()
+    with pytest.raises(OSError, match="cannot be written"):
+        blobs.ping()
