@@ -8,22 +8,27 @@ from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.batch import BATCHES, generalise
 from intrafusion.program.exported import Capture, capture_module, export_module, lower
 from intrafusion.program.inputs import Examples
-from intrafusion.program.messages import last_line
+from intrafusion.program.messages import reason_line
 from intrafusion.program.normalise import normalise
 from intrafusion.program.program import Program
 from intrafusion.program.torchscript import capture_script, parameters_by_use
 from intrafusion.program.verify import (
+    Forward,
     all_close,
     check_deterministic,
     check_finite,
     reference_outputs,
 )
+
+Way = Callable[[], tuple[fx.Graph, Capture]]
+"""Reads a network as a normalised graph, its tensors beside it."""
 
 _OTHER_BATCH = 5
 """A batch size that no capture saw; 2 is compared as well."""
@@ -43,28 +48,50 @@ def capture(
     `MODEL_DOES_NOT_RUN`, `MODEL_NOT_DETERMINISTIC` or `CAPTURE_FAILED`.
     """
     check_finite("parameter", module.named_parameters())
-    inputs, others = examples.batch(BATCHES[0]), examples.batch(_OTHER_BATCH)
     with _evaluation_mode(module) as was_training:
-        expected = check_deterministic(module, inputs)
-        expected_others = reference_outputs(module, others)
-        failures = []
-        for read in _ways(module, examples):
-            try:
-                graph, captured = read()
-            except IntraFusionError as error:
-                failures.append(error.message)
-                continue
-            except Exception as error:  # noqa: BLE001 - export of foreign code raises anything
-                failures.append(f"{type(error).__name__}: {last_line(error)}.")
-                continue
-            program = _program(graph, captured, inputs, source, notes)
-            if was_training:
-                program = program.with_notes(_TRAINING_NOTE)
-            failure = _difference(program, (inputs, expected), (others, expected_others))
-            if failure is None:
-                check_finite("constant", ((n, program.tensors[n]) for n in program.trainable))
-                return program
-            failures.append(failure)
+        if was_training:
+            notes = (*notes, _TRAINING_NOTE)
+        return _first_that_agrees(module, _ways(module, examples), examples, source, notes)
+
+
+def capture_exported(exported: ExportedProgram, examples: Examples) -> Program:
+    """Read an exported program with a symbolic batch size as a program.
+
+    Raises as `capture` does.
+    """
+    check_finite("parameter", exported.named_parameters())
+    way = partial(_lowered, exported)
+    return _first_that_agrees(exported.module(), iter([way]), examples, "exported", ())
+
+
+def _first_that_agrees(
+    forward: Forward,
+    ways: Iterator[Way],
+    examples: Examples,
+    source: str,
+    notes: tuple[str, ...],
+) -> Program:
+    """The first program among `ways` that gives the outputs of `forward`."""
+    inputs, others = examples.batch(BATCHES[0]), examples.batch(_OTHER_BATCH)
+    expected = check_deterministic(forward, inputs)
+    expected_others = reference_outputs(forward, others)
+    failures = []
+    for read in ways:
+        try:
+            graph, captured = read()
+        except IntraFusionError as error:
+            failures.append(error.message)
+            continue
+        except Exception as error:  # noqa: BLE001 - export of foreign code raises anything
+            failures.append(f"{type(error).__name__}: {reason_line(error)}.")
+            continue
+        program = _program(graph, captured, inputs, source, notes)
+        failure = _difference(program, (inputs, expected), (others, expected_others))
+        if failure is None:
+            # Frozen TorchScript has parameters that only show now.
+            check_finite("constant", ((n, program.tensors[n]) for n in program.trainable))
+            return program
+        failures.append(failure)
     raise IntraFusionError(
         ErrorCode.CAPTURE_FAILED,
         "The network could not be read as a graph. " + " ".join(dict.fromkeys(failures)),
@@ -74,9 +101,7 @@ def capture(
     )
 
 
-def _ways(
-    module: nn.Module, examples: Examples
-) -> Iterator[Callable[[], tuple[fx.Graph, Capture]]]:
+def _ways(module: nn.Module, examples: Examples) -> Iterator[Way]:
     if not isinstance(module, torch.jit.ScriptModule):
         yield partial(_symbolic, module, examples)
         yield partial(_joined, partial(capture_module, module), examples)
@@ -85,7 +110,11 @@ def _ways(
 
 
 def _symbolic(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
-    captured = lower(export_module(module, examples.batch(BATCHES[0])))
+    return _lowered(export_module(module, examples.batch(BATCHES[0])))
+
+
+def _lowered(exported: ExportedProgram) -> tuple[fx.Graph, Capture]:
+    captured = lower(exported)
     return normalise(captured.graph), captured
 
 
@@ -124,7 +153,7 @@ def _difference(
         try:
             found = program.outputs(*inputs)
         except Exception as error:  # noqa: BLE001 - a wrong graph fails in any way
-            return f"Read as a graph, it fails at a batch of {batch}: {last_line(error)}."
+            return f"Read as a graph, it fails at a batch of {batch}: {reason_line(error)}."
         if not all_close(found, expected):
             return f"Read as a graph, its outputs at a batch of {batch} are others."
     return None

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.inputs import Samples
-from intrafusion.program.messages import last_line
+from intrafusion.program.messages import reason_line
 from intrafusion.program.program import Program, module_tree
 from intrafusion.program.verify import all_close
 
@@ -73,7 +73,7 @@ def to_script(program: Program) -> torch.jit.ScriptModule:
     try:
         script = torch_private.define(root, source)
     except RuntimeError as error:
-        raise _not_possible(f"TorchScript refuses the graph: {last_line(error)}.") from error
+        raise _not_possible(f"TorchScript refuses the graph: {reason_line(error)}.") from error
     _check_overloads(program.graph, torch_private.operations(script))
     return script
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
+from intrafusion.program.messages import reason_line
 
 if TYPE_CHECKING:
     from torch.utils._pytree import TreeSpec
@@ -42,6 +44,57 @@ def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProg
     return torch.export.export(
         module, inputs, dynamic_shapes=_per_argument(module, shapes), strict=False
     )
+
+
+def open_exported(path: Path) -> ExportedProgram:
+    """Read a file that `torch.export.save` wrote.
+
+    Raises `IntraFusionError` with `CORRUPT_MODEL` where torch cannot read it, and
+    `CAPTURE_FAILED` where it was exported for one batch size alone.
+    """
+    try:
+        exported = torch.export.load(path)
+    except Exception as error:
+        raise IntraFusionError(
+            ErrorCode.CORRUPT_MODEL,
+            f"{path.name} cannot be read as a .pt2: {reason_line(error)}.",
+            "Save it again with torch.export.save, by a torch no newer than the one here "
+            f"({torch.__version__}).",
+        ) from error
+    fixed = [x for x in _user_inputs(exported) if isinstance(x.shape[0], int)]
+    if fixed:
+        raise IntraFusionError(
+            ErrorCode.CAPTURE_FAILED,
+            f"{path.name} was exported for a batch of {fixed[0].shape[0]} alone.",
+            "Export it for any batch: torch.export.export(model, inputs, dynamic_shapes="
+            "({0: torch.export.Dim('batch')},)).",
+        )
+    return exported
+
+
+def example_shapes(exported: ExportedProgram) -> tuple[list[list[int]] | None, list[str]]:
+    """Shapes and dtypes of an exported program's inputs; no shapes where more than the batch
+    is left open.
+    """
+    inputs = _user_inputs(exported)
+    dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
+    if any(not isinstance(size, int) for x in inputs for size in x.shape[1:]):
+        return None, dtypes
+    return [[1, *x.shape[1:]] for x in inputs], dtypes
+
+
+def _user_inputs(exported: ExportedProgram) -> list[Tensor]:
+    """The inputs as fake tensors, which have shapes and dtypes alone."""
+    names = set(exported.graph_signature.user_inputs)
+    values = [
+        node.meta["val"]
+        for node in exported.graph.nodes
+        if node.op == "placeholder" and node.name in names
+    ]
+    for value in values:
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            raise _no_tensor("input", repr(value))
+    return values
 
 
 def capture_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> Capture:

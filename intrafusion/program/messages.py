@@ -17,17 +17,18 @@ _ARITY_WORDS = re.compile(
     r"missing value for argument|expected at most|positional arguments?|takes \d+", re.IGNORECASE
 )
 
+_REASON = re.compile(r"(?:[\w.]*Error|Exception): (.+)")
+"""How TorchScript's interpreter reports the error inside, at the end of a traceback."""
 
-def last_line(error: BaseException) -> str:
-    """The line of an error's message that says what was wrong, without a final full stop.
 
-    TorchScript puts the Python traceback of the scripted code first and the reason last.
-    """
+def reason_line(error: BaseException) -> str:
+    """The line of an error's message that says what was wrong, without a final full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reasons = [line for line in lines if re.match(r"(\w+Error|RuntimeError|Exception): ", line)]
-    line = reasons[-1] if reasons else (lines[-1] if lines else type(error).__name__)
-    if not reasons and len(lines) > 1 and "<--- HERE" not in str(error):
-        line = lines[0]
+    reasons = [match[1] for line in lines if (match := _REASON.match(line))]
+    if reasons:
+        line = reasons[-1]
+    else:
+        line = lines[0] if lines else type(error).__name__
     return line.rstrip(".")[:300]
 
 
@@ -37,7 +38,7 @@ def is_about_shape(error: BaseException) -> bool:
     A judgement by the words of the message: torch raises the same exception types for these
     and for everything else.
     """
-    line = last_line(error)
+    line = reason_line(error)
     if isinstance(error, NotImplementedError) and not _DTYPE_WORDS.search(line):
         return False
     return any(words.search(line) for words in (_SHAPE_WORDS, _DTYPE_WORDS, _ARITY_WORDS))

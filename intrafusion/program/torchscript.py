@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.exported import Capture, lower
-from intrafusion.program.messages import last_line
+from intrafusion.program.messages import reason_line
 
 aten = torch.ops.aten
 
@@ -42,7 +42,7 @@ def open_torchscript(path: Path) -> torch.jit.ScriptModule:
     except (RuntimeError, ValueError, OSError) as error:
         raise IntraFusionError(
             ErrorCode.CORRUPT_MODEL,
-            f"{path.name} cannot be read as TorchScript: {last_line(error)}.",
+            f"{path.name} cannot be read as TorchScript: {reason_line(error)}.",
             "Save it again with torch.jit.save, by a torch no newer than the one here "
             f"({torch.__version__}).",
         ) from error

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
-from intrafusion.program.messages import is_about_shape, last_line
+from intrafusion.program.messages import is_about_shape, reason_line
 
 Forward = Callable[..., Any]
 
@@ -30,7 +30,7 @@ def reference_outputs(forward: Forward, inputs: tuple[Tensor, ...]) -> tuple[Ten
         if is_about_shape(error):
             raise IntraFusionError(
                 ErrorCode.INPUT_SHAPE_MISMATCH,
-                f"The network does not run on {', '.join(described)}: {last_line(error)}.",
+                f"The network does not run on {', '.join(described)}: {reason_line(error)}.",
                 "State the shape and dtype of every input as the network expects them, "
                 "batch first.",
                 shapes=[list(x.shape) for x in inputs],
@@ -38,7 +38,7 @@ def reference_outputs(forward: Forward, inputs: tuple[Tensor, ...]) -> tuple[Ten
         raise IntraFusionError(
             ErrorCode.MODEL_DOES_NOT_RUN,
             f"The network raises {type(error).__name__} on {', '.join(described)}: "
-            f"{last_line(error)}.",
+            f"{reason_line(error)}.",
             "Check that the file runs on its own: load it in a fresh Python and call it.",
             shapes=[list(x.shape) for x in inputs],
         ) from error
