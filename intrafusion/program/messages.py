@@ -25,10 +25,7 @@ def reason_line(error: BaseException) -> str:
     """The line of an error's message that says what was wrong, without a final full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reasons = [match[1] for line in lines if (match := _REASON.match(line))]
-    if reasons:
-        line = reasons[-1]
-    else:
-        line = lines[0] if lines else type(error).__name__
+    line = (reasons[-1:] or lines[:1] or [type(error).__name__])[0]
     return line.rstrip(".")[:300]
 
 

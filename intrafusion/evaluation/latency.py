@@ -1,0 +1,90 @@
+"""Seconds of a forward pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program.emit_torchscript import to_script
+from intrafusion.program.inputs import Samples
+from intrafusion.program.program import Program
+from intrafusion.report import Latency
+
+_WARM_UP = 4
+"""TorchScript profiles its first runs and compiles in the next."""
+
+_ROUNDS = (5, 200)
+"""The fewest and the most times each program is run."""
+
+
+def latencies(
+    programs: Sequence[Program], *, batch: int = 1, seconds: float = 3.0
+) -> list[Latency]:
+    """The median time of a forward pass of each program, as TorchScript.
+
+    The programs take turns, so that whatever else the machine does slows all of them alike.
+    Runs stop after `seconds` in all, once each program had its fewest rounds.
+    """
+    runs = [_Run(program, batch) for program in programs]
+    for run in runs:
+        for _ in range(_WARM_UP):
+            run.timed()
+    times: list[list[float]] = [[] for _ in runs]
+    start = time.perf_counter()
+    fewest, most = _ROUNDS
+    for done in range(most):
+        if done >= fewest and time.perf_counter() - start > seconds:
+            break
+        for run, taken in zip(runs, times, strict=True):
+            taken.append(run.timed())
+    return [
+        Latency(
+            median_ms=1000 * median(taken),
+            batch=batch,
+            threads=torch.get_num_threads(),
+            device=_device_name(run.device),
+        )
+        for run, taken in zip(runs, times, strict=True)
+    ]
+
+
+class _Run:
+    """A program ready to be timed on one batch."""
+
+    def __init__(self, program: Program, batch: int) -> None:
+        self.device = program.device
+        self._inputs = Samples(program.example_inputs).batch(batch)
+        self._forward = _forward(program)
+
+    def timed(self) -> float:
+        """Wall seconds of one forward pass."""
+        self._wait()
+        start = time.perf_counter()
+        with torch.no_grad():
+            self._forward(*self._inputs)
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _forward(program: Program) -> Callable[..., Any]:
+    try:
+        script: Callable[..., Any] = to_script(program)
+    except IntraFusionError as error:
+        # What TorchScript cannot say is timed as the graph it is.
+        if error.code is not ErrorCode.FORMAT_NOT_POSSIBLE:
+            raise
+        return program.outputs
+    return script
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
