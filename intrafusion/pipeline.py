@@ -1,0 +1,309 @@
+"""The one place where the steps follow one another. It reads like a summary of the method."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import intrafusion
+from intrafusion.calibration import Dataset
+from intrafusion.calibration.datasets import check_fits, load_dataset
+from intrafusion.channels import Analysis, Group, analyse, remove
+from intrafusion.compensation import refit, restore_variance
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.evaluation import evaluate, macs
+from intrafusion.folding import Folded, fold_batch_norm
+from intrafusion.fusion import FusionMap, fuse, fusion_map
+from intrafusion.importance import IMPORTANCE
+from intrafusion.program import Program
+from intrafusion.report import (
+    CompensationReport,
+    CompressionReport,
+    FrozenReport,
+    GroupReport,
+    InspectionReport,
+    Progress,
+    ProgressListener,
+    Step,
+)
+from intrafusion.spec import CompressionSpec
+from intrafusion.transport import TARGETS
+from intrafusion.transport.cost import distances, unit_vectors
+from intrafusion.transport.plan import survivor_plan
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A compressed program and the report on it."""
+
+    program: Program
+    report: CompressionReport
+
+
+def inspect(program: Program) -> InspectionReport:
+    """What could be pruned in `program`: its groups, and what is frozen and why."""
+    analysis = analyse(program)
+    return InspectionReport(
+        source=program.source,
+        parameters=program.parameter_count,
+        macs=macs(program),
+        inputs=[
+            f"{str(x.dtype).removeprefix('torch.')}[{', '.join(['batch', *map(str, x.shape[1:])])}]"
+            for x in program.example_inputs
+        ],
+        groups=[_group_report(analysis, group, len(group)) for group in analysis.groups],
+        frozen=[
+            FrozenReport(
+                parameter=f.tensor, dimension=f.dim, channels=f.channels, op=f.op, reason=f.reason
+            )
+            for f in analysis.frozen
+        ],
+        coverage=analysis.coverage,
+        warnings=list(program.notes),
+    )
+
+
+def compress(
+    program: Program,
+    spec: CompressionSpec,
+    calibration: Dataset | str | Path | None = None,
+    evaluation: Dataset | str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    progress: ProgressListener = lambda progress: None,
+) -> Compression:
+    """Make `program` smaller by fusing the units of its groups (Theus et al., ICLR 2024).
+
+    Args:
+        program: what `load` gave.
+        spec: what to do.
+        calibration: samples on which consumers are refitted; labels are not looked at. A path is
+            read with `load_dataset`. None: the correction uses the weights alone.
+        evaluation: samples on which both programs are measured, with labels for accuracy.
+        device: where to work; `auto` takes a GPU where there is one.
+        progress: called as the work goes on.
+
+    Raises:
+        IntraFusionError: `NOTHING_TO_PRUNE`, `DATASET_*` where samples do not fit the network,
+            `COMPRESSION_FAILED` when the result fails its self-check.
+    """
+    clock = _Clock(progress)
+    program = program.to(_device(device))
+    samples = None if spec.compensation == "none" else _dataset(calibration, program)
+    measured_on = _dataset(evaluation, program)
+    if spec.compensation == "calibration" and samples is None:
+        raise IntraFusionError(
+            ErrorCode.DATASET_TOO_SMALL,
+            "compensation 'calibration' needs calibration samples, and there are none.",
+            "Give a calibration set, or choose compensation 'auto' or 'none'.",
+        )
+    with torch.no_grad():
+        with clock.step("fold"):
+            folded = fold_batch_norm(program)
+        with clock.step("analyse"):
+            analysis = analyse(folded.program)
+            counts = _counts(analysis, spec)
+        maps = {}
+        producers = spec.producers
+        if producers == "auto":
+            producers = "mean" if samples is None else "keep"
+        with clock.step("plan", len(counts)):
+            for group, count in counts.items():
+                plan, kept = _plan(analysis, group, count, spec)
+                maps[group] = fusion_map(plan, kept, producers)
+                clock.report(len(maps), len(counts))
+        with clock.step("fuse"):
+            tensors = fuse(analysis, maps)
+            if samples is None:
+                tensors = _corrected(analysis, maps, tensors, folded)
+            survivors = {group: mapping.kept for group, mapping in maps.items()}
+            removal = remove(analysis, survivors, tensors)
+        with clock.step("compensate"):
+            compressed, compensation, warnings = (
+                removal.program,
+                CompensationReport(mode="none"),
+                [],
+            )
+            if samples is not None:
+                fitted = refit(
+                    analysis, removal, maps, samples.inputs, seed=spec.seed, progress=clock.report
+                )
+                compressed = replace(compressed, tensors=fitted.tensors)
+                compensation = CompensationReport(
+                    mode="calibration",
+                    samples=len(samples),
+                    layers=fitted.layers,
+                    fit_error=fitted.fit_error,
+                    holdout_error=fitted.holdout_error,
+                )
+                warnings = _fit_warnings(compensation)
+        _check_finite(compressed)
+        with clock.step("evaluate"):
+            result = evaluate(program, compressed, measured_on, samples)
+    return Compression(
+        compressed,
+        CompressionReport(
+            intrafusion_version=intrafusion.__version__,
+            torch_version=torch.__version__,
+            source=program.source,
+            spec=spec,
+            before=result.before,
+            after=result.after,
+            fidelity=result.fidelity,
+            groups=[
+                _group_report(analysis, group, counts.get(group, len(group)))
+                for group in analysis.groups
+            ],
+            compensation=compensation,
+            warnings=[*program.notes, *warnings],
+            seconds=clock.seconds,
+        ),
+    )
+
+
+@dataclass
+class _Clock:
+    """Tells the listener where the work is, and keeps the seconds each step took."""
+
+    listener: ProgressListener
+    seconds: dict[str, float] = field(default_factory=dict)
+    at: Progress = field(default_factory=lambda: Progress("load", 0, 1))
+
+    @contextmanager
+    def step(self, step: Step, total: int = 1) -> Iterator[None]:
+        self.at = Progress(step, 0, total)
+        self.listener(self.at)
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - start
+        if self.at.done < self.at.total:
+            self.report(self.at.total, self.at.total)
+
+    def report(self, done: int, total: int) -> None:
+        self.at = Progress(self.at.step, done, total)
+        self.listener(self.at)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _dataset(given: Dataset | str | Path | None, program: Program) -> Dataset | None:
+    if given is None:
+        return None
+    dataset = given if isinstance(given, Dataset) else load_dataset(Path(given))
+    check_fits(dataset, program)
+    labels = None if dataset.labels is None else dataset.labels.to(program.device)
+    return replace(
+        dataset, inputs=tuple(x.to(program.device) for x in dataset.inputs), labels=labels
+    )
+
+
+def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
+    """How many units each group keeps, for the groups that lose some."""
+    counts = {}
+    for group in analysis.groups:
+        if not _selected(group, spec):
+            continue
+        keep = max(1, len(group) - round(len(group) * spec.sparsity))
+        keep = min(len(group), math.ceil(keep / spec.round_to) * spec.round_to)
+        if keep < len(group):
+            counts[group] = keep
+    if not counts:
+        raise IntraFusionError(
+            ErrorCode.NOTHING_TO_PRUNE,
+            f"No group of units would lose any: {len(analysis.groups)} groups were found, "
+            f"{sum(_selected(group, spec) for group in analysis.groups)} of them are selected.",
+            "`intrafusion inspect` shows the groups and what is frozen; raise the sparsity, lower "
+            "round_to, or widen include and exclude.",
+            groups=[group.name for group in analysis.groups],
+        )
+    return counts
+
+
+def _selected(group: Group, spec: CompressionSpec) -> bool:
+    def matches(patterns: list[str]) -> bool:
+        return any(fnmatchcase(b.tensor, p) for b in group.bindings for p in patterns)
+
+    return (not spec.include or matches(spec.include)) and not matches(spec.exclude)
+
+
+def _plan(
+    analysis: Analysis, group: Group, count: int, spec: CompressionSpec
+) -> tuple[Tensor, Tensor]:
+    """The plan (n, m) that transports all units of `group` to those that stay, and these (m,)."""
+    program = analysis.program
+    vectors = unit_vectors(group, program.tensors, program.trainable)
+    importance: Tensor = IMPORTANCE.get(spec.importance)(group, program.tensors)
+    kept: Tensor = TARGETS.get(spec.target)(importance, vectors, count).cpu()
+    others = torch.ones(len(group), dtype=torch.bool)
+    others[kept] = False
+    cost = distances(vectors[others], vectors[kept], spec.distance)
+    plan = survivor_plan(cost.double().cpu().numpy(), kept.numpy(), len(group))
+    return torch.from_numpy(plan), kept
+
+
+def _corrected(
+    analysis: Analysis, maps: Mapping[Group, FusionMap], tensors: dict[str, Tensor], folded: Folded
+) -> dict[str, Tensor]:
+    biases = {
+        str(node.args[1].target): str(node.args[2].target)
+        for node in analysis.program.graph.nodes
+        if node.op == "call_function"
+        and len(node.args) > 2
+        and all(getattr(a, "op", None) == "get_attr" for a in node.args[1:3])
+    }
+    return restore_variance(analysis, maps, tensors, folded.moments, biases)
+
+
+def _check_finite(program: Program) -> None:
+    broken = [
+        name
+        for name, tensor in program.tensors.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+    if broken:
+        raise IntraFusionError(
+            ErrorCode.COMPRESSION_FAILED,
+            f"{broken[0]} came out with NaN or infinity.",
+            "Exclude the groups that run through it, and report this network.",
+            tensors=broken,
+        )
+
+
+def _fit_warnings(compensation: CompensationReport) -> list[str]:
+    fit, holdout = compensation.fit_error, compensation.holdout_error
+    if fit is not None and holdout is not None and holdout > 2 * fit + 0.02:
+        text = (
+            f"The refit is good on the calibration samples (error {fit:.1%}) and bad on those held "
+            f"out ({holdout:.1%}): give more, or more varied, samples."
+        )
+        return [text]
+    return []
+
+
+def _group_report(analysis: Analysis, group: Group, kept: int) -> GroupReport:
+    tensors = analysis.program.tensors
+    touched = 0
+    for binding in group.bindings:
+        if binding.tensor in analysis.program.trainable:
+            tensor = tensors[binding.tensor]
+            touched += binding.index.numel() * (tensor.numel() // tensor.shape[binding.dim])
+    return GroupReport(
+        name=group.name,
+        units=len(group),
+        kept=kept,
+        layers=[str(binding) for binding in group.bindings],
+        parameter_share=touched / max(1, analysis.program.parameter_count),
+        warnings=list(group.warnings),
+    )

@@ -1,0 +1,71 @@
+"""Removing units of which nothing is left changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from intrafusion import load
+from intrafusion.channels import analyse, remove
+from tests.intrafusion.channels.test_analysis import Gated, Grouped, SplitAndMerge
+from tests.intrafusion.programs import (
+    FORMS,
+    example,
+    halves,
+    program_of,
+    relative_error,
+    zeroed,
+)
+from tests.networks import NETWORKS
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_zero_then_remove(name: str, form: str) -> None:
+    analysis = analyse(program_of(name, form))
+    kept = halves(analysis)
+    smaller = remove(analysis, kept).program
+    reference = zeroed(analysis, kept)
+    assert smaller.parameter_count < 0.5 * analysis.program.parameter_count
+    for batch in (1, 2, 5):
+        x = example(batch, seed=batch)
+        assert relative_error(smaller(x), reference(x)) <= 1e-5
+
+
+@pytest.mark.parametrize("network", [Gated, SplitAndMerge, Grouped])
+def test_zero_then_remove_on_gates_splits_and_groups(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    analysis = analyse(load(network().eval(), input_shapes=[(1, 3, 8, 8)]))
+    kept = halves(analysis)
+    smaller, reference = remove(analysis, kept).program, zeroed(analysis, kept)
+    for batch in (1, 2, 5):
+        x = torch.randn(batch, 3, 8, 8)
+        assert relative_error(smaller(x), reference(x)) <= 1e-5
+
+
+def test_the_original_is_left_alone() -> None:
+    program = program_of("resnet")
+    before = {name: tensor.clone() for name, tensor in program.tensors.items()}
+    code = program.graph.python_code("self").src
+    analysis = analyse(program)
+    remove(analysis, halves(analysis))
+    assert program.graph.python_code("self").src == code
+    assert all(torch.equal(before[name], program.tensors[name]) for name in before)
+
+
+def test_one_unit_may_be_all_that_is_left() -> None:
+    analysis = analyse(program_of("resnet"))
+    kept = {group: torch.tensor([len(group) - 1]) for group in analysis.groups}
+    smaller, reference = remove(analysis, kept).program, zeroed(analysis, kept)
+    assert relative_error(smaller(example(5)), reference(example(5))) <= 1e-5
+
+
+def test_a_program_can_be_shrunk_again() -> None:
+    once = program_of("mobilenet")
+    analysis = analyse(once)
+    once = remove(analysis, halves(analysis)).program
+    again = analyse(once)
+    kept = halves(again, seed=1)
+    smaller, reference = remove(again, kept).program, zeroed(again, kept)
+    assert relative_error(smaller(example(3)), reference(example(3))) <= 1e-5

@@ -1,0 +1,88 @@
+"""Doing to programs what tests need done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from intrafusion import Program, load
+from intrafusion.channels import Analysis, Group
+from tests.networks import INPUT_SHAPE, NETWORKS
+
+FORMS = ("module", "traced", "scripted")
+
+
+def example(batch: int = 2, seed: int = 0) -> Tensor:
+    return torch.randn(batch, *INPUT_SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def trained_looking(network: nn.Module) -> nn.Module:
+    """`network` in evaluation, with batch-norm statistics that a training could have left."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.5, 0.5),
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+            ):
+                assert tensor is not None
+                tensor.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+@cache
+def program_of(name: str, form: str = "module") -> Program:
+    torch.manual_seed(0)
+    network = trained_looking(NETWORKS[name]())
+    source: nn.Module = network
+    if form == "traced":
+        source = torch.jit.trace(network, example())
+    elif form == "scripted":
+        source = torch.jit.script(network)
+    return load(source, example_inputs=(example(),))
+
+
+def halves(analysis: Analysis, seed: int = 0) -> dict[Group, Tensor]:
+    """For every group a random half of its units to keep."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        group: torch.randperm(len(group), generator=generator)[: (len(group) + 1) // 2]
+        .sort()
+        .values
+        for group in analysis.groups
+        if len(group) > 1
+    }
+
+
+def zeroed(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Program:
+    """The program with everything that makes, holds or reads a unit that is not kept set to 0."""
+    tensors = {name: tensor.clone() for name, tensor in analysis.program.tensors.items()}
+    for group, staying in kept.items():
+        gone = torch.ones(len(group), dtype=torch.bool)
+        gone[staying] = False
+        for binding in group.bindings:
+            positions = binding.index[gone].reshape(-1)
+            tensors[binding.tensor].index_fill_(binding.dim, positions, 0)
+    return replace(analysis.program, tensors=tensors)
+
+
+def duplicated(analysis: Analysis) -> Program:
+    """The program with the second half of every group's units made copies of the first half."""
+    tensors = {name: tensor.clone() for name, tensor in analysis.program.tensors.items()}
+    for group in analysis.groups:
+        half = len(group) // 2
+        assert len(group) == 2 * half
+        for binding in group.bindings:
+            lines = tensors[binding.tensor].movedim(binding.dim, 0)
+            lines[binding.index[half:]] = lines[binding.index[:half]]
+    return replace(analysis.program, tensors=tensors)
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())
