@@ -5,20 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import fail_after, to_thread
+from anyio import to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from intrafusion.errors import ErrorCode, IntraFusionError
+from service.body import Body
 from service.store.blobs import CHUNK, Incoming
-
-_DRAIN_BYTES = 64 * CHUNK
-_DRAIN_SECONDS = 10
 
 
 async def receive_upload(request: Request, incoming: Incoming, *, limit: int) -> str | None:
@@ -27,51 +24,38 @@ async def receive_upload(request: Request, incoming: Incoming, *, limit: int) ->
     Raises `UPLOAD_TOO_LARGE` as soon as more than `limit` bytes are announced or arrive, and
     `BAD_REQUEST` where a multipart body has no or several files.
     """
-    content_type = request.headers.get("Content-Type", "")
-    kind, options = parse_options_header(content_type)
+    waits = request.headers.get("Expect", "").lower() == "100-continue"
+    body = Body(request.receive, expects_continue=waits)
+    try:
+        return await _receive(request, body, incoming, limit)
+    except IntraFusionError:
+        await body.drain()
+        raise
+
+
+async def _receive(request: Request, body: Body, incoming: Incoming, limit: int) -> str | None:
+    kind, options = parse_options_header(request.headers.get("Content-Type", ""))
     form: _OneFile | None = None
     if kind == b"multipart/form-data":
         form = _OneFile(options.get(b"boundary", b""))
-        chunks = _file_of(request, form)
     else:
         _refuse_announced(request, limit)
-        chunks = request.stream()
     buffer = bytearray()
     received = 0
-    try:
-        async for chunk in chunks:
-            received += len(chunk)
-            if received > limit:
-                raise _too_large(limit)
-            buffer += chunk
-            if len(buffer) >= CHUNK:
-                await to_thread.run_sync(incoming.write, bytes(buffer))
-                buffer.clear()
-        await to_thread.run_sync(incoming.write, bytes(buffer))
-    except IntraFusionError:
-        await drain(request)
-        raise
-    return form.name if form is not None else None
-
-
-async def drain(request: Request) -> None:
-    """Read on for a while before refusing, so that the client gets to read why.
-
-    A client still sending when the connection closes sees it broken instead of the answer.
-    One that waits for `100 Continue` has sent nothing yet.
-    """
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        return
-    left = _DRAIN_BYTES
-    try:
-        with fail_after(_DRAIN_SECONDS):
-            while left > 0:
-                message = await request.receive()
-                left -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
+    async for chunk in body.chunks():
+        part = chunk if form is None else form.feed(chunk)
+        received += len(part)
+        if received > limit:
+            raise _too_large(limit)
+        buffer += part
+        if len(buffer) >= CHUNK:
+            await to_thread.run_sync(incoming.write, bytes(buffer))
+            buffer.clear()
+    await to_thread.run_sync(incoming.write, bytes(buffer))
+    if form is None:
+        return None
+    form.finish()
+    return form.name
 
 
 def stated_digest(request: Request) -> str | None:
@@ -193,12 +177,6 @@ class _OneFile:
 
     def _on_end(self) -> None:
         self._ended = True
-
-
-async def _file_of(request: Request, form: _OneFile) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        yield form.feed(chunk)
-    form.finish()
 
 
 def _form_error(reason: str) -> IntraFusionError:

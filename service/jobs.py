@@ -45,7 +45,7 @@ def submit_job(
     `IDEMPOTENCY_MISMATCH` where the key came with another request before.
     """
     body = request.model_dump(mode="json")
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(_canonical(request.model_dump())).hexdigest()
     try:
         with database.write() as session:
             if idempotency_key is not None:
@@ -70,6 +70,21 @@ def submit_job(
             if known is None:
                 raise raced
             return _repeated(session, known.job_id, known.body_sha256 == digest)
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    """The same bytes for the same request. Raises `BAD_REQUEST` for what no database can keep."""
+    try:
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        if "\\u0000" in text:
+            raise ValueError("a NUL character")
+        return text.encode()
+    except ValueError as error:  # UnicodeEncodeError is one
+        raise IntraFusionError(
+            ErrorCode.BAD_REQUEST,
+            f"The body holds what cannot be kept: {error}.",
+            "Leave out NaN, infinity, NUL characters and halves of surrogate pairs.",
+        ) from error
 
 
 def _repeated(session: Session, job_id: str, same_body: bool) -> Submission:

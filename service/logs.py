@@ -18,7 +18,8 @@ def configure_logging(level: str) -> None:
             *_rendering(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # looked up at every line, because whoever embeds this may replace sys.stderr
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -15,7 +15,7 @@ from service.api.deps import Resources
 from service.logs import configure_logging
 from service.problems import install_problems
 from service.queue import Queue
-from service.requests import RequestMiddleware
+from service.requests import BodyLimit, RequestMiddleware
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
@@ -55,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Makes trained networks smaller without retraining them.",
         lifespan=lifespan,
     )
+    app.add_middleware(BodyLimit)
     app.add_middleware(RequestMiddleware)
     install_problems(app)
     for router in (models.router, datasets.router, jobs.router, artifacts.router, meta.router):

@@ -10,13 +10,48 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from intrafusion.errors import ErrorCode, IntraFusionError
+from service.body import Body, replayed
 from service.ids import new_id
-from service.problems import unforeseen
+from service.problems import problem_response, unforeseen
 
 log = structlog.get_logger()
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_UPLOADS = frozenset({"/v1/models", "/v1/datasets"})
+_MAX_BODY_BYTES = 1024**2
 _QUIET = frozenset({"/healthz", "/readyz"})
+
+
+class BodyLimit:
+    """Refuses JSON bodies too long for any request; uploads have a limit of their own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _UPLOADS:
+            await self._app(scope, receive, send)
+            return
+        body = Body(receive)
+        content = bytearray()
+        async for chunk in body.chunks():
+            content += chunk
+            if len(content) > _MAX_BODY_BYTES:
+                await body.drain()
+                response = problem_response(_too_long(), scope["state"]["request_id"])
+                await response(scope, receive, send)
+                return
+        await self._app(scope, replayed(bytes(content), receive), send)
+
+
+def _too_long() -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.UPLOAD_TOO_LARGE,
+        f"The body is over {_MAX_BODY_BYTES:,} bytes, more than any request needs.",
+        "Send files to /v1/models and /v1/datasets, and use their ids here.",
+        limit=_MAX_BODY_BYTES,
+    )
 
 
 class RequestMiddleware:

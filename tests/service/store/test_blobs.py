@@ -30,9 +30,13 @@ def test_bytes_come_back_by_their_sha256(blobs: Blobs) -> None:
 
 
 def test_nothing_stays_of_bytes_that_are_not_kept(blobs: Blobs, settings: Settings) -> None:
-    with pytest.raises(RuntimeError), blobs.begin() as incoming:
-        incoming.write(b"half")
-        raise RuntimeError
+    def break_off() -> None:
+        with blobs.begin() as incoming:
+            incoming.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
     assert stored_files(settings) == []
 
 

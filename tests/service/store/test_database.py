@@ -46,9 +46,14 @@ def test_times_come_back_in_utc(database: Database) -> None:
 
 def test_a_failed_transaction_changes_nothing(database: Database) -> None:
     moment = datetime.now(UTC)
-    with pytest.raises(RuntimeError), database.write() as session:
-        session.add(WorkerRecord(name="w", started_at=moment, heartbeat_at=moment))
-        session.flush()
-        raise RuntimeError
+
+    def break_off() -> None:
+        with database.write() as session:
+            session.add(WorkerRecord(name="w", started_at=moment, heartbeat_at=moment))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
     with database.read() as session:
         assert session.get(WorkerRecord, "w") is None
