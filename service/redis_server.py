@@ -33,7 +33,6 @@ def own_redis(home: Path) -> OwnRedis:
     path = data / "redis.sock"
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         path = Path(tempfile.mkdtemp(prefix="intrafusion-")) / "redis.sock"
-    path.unlink(missing_ok=True)
     command = [
         _binary(),
         *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"),
