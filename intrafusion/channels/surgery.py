@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.analysis import Analysis, Group
-from intrafusion.channels.planes import core, varying
+from intrafusion.channels.planes import FROZEN, core
 from intrafusion.channels.rules import resize_for
 from intrafusion.channels.rules.resize import Sizes
-from intrafusion.channels.walk import Value, Walk, walk
+from intrafusion.channels.walk import Value, walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 
@@ -81,26 +81,30 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
         for (name, dim), atoms in analysis.walk.ranges.items()
     }
     again = walk(result.program, seeds)
+    # A dimension with one channel left has no plane of its own any more.
+    followed = alive.clone()
+    for (name, dim), atoms in analysis.walk.ranges.items():
+        if result.program.tensors[name].shape[dim] < 2:
+            followed[atoms.start : atoms.stop] = False
     for node in analysis.program.graph.nodes:
         value = analysis.walk.values.get(node)
         if isinstance(value, Value):
-            _compare(node, value, again, result.twins[node], alive)
+            found = again.values[result.twins[node]]
+            expected = Sizes({}, alive).after(value)
+            if list(found.shape) != expected:
+                raise ValueError(f"{node.name} has shape {list(found.shape)}, not {expected}")
+            for plane in value.planes:
+                labels = _left(plane, alive, followed)
+                others = [_left(other, alive, followed) for other in found.planes]
+                if bool(labels.any()) and not any(torch.equal(labels, o) for o in others):
+                    raise ValueError(f"{node.name} has lost track of its channels")
 
 
-def _compare(node: fx.Node, value: Value, again: Walk, twin: fx.Node, alive: Tensor) -> None:
-    found = again.values[twin]
-    sizes = Sizes({}, alive)
-    if list(found.shape) != sizes.after(value):
-        raise ValueError(f"{node.name} has shape {list(found.shape)}, not {sizes.after(value)}")
-    for plane in value.planes:
-        left = core(plane).reshape(-1)
-        left = left[alive[left.long()]]
-        # A plane along which one channel is left no longer varies and is not followed.
-        twins = [core(p).reshape(-1) for p in found.planes]
-        if left.numel() > 1 and not any(torch.equal(left, other) for other in twins):
-            if any(size == 1 for size in (found.shape[d] for d in varying(plane))):
-                continue
-            raise ValueError(f"{node.name} has lost track of its channels")
+def _left(plane: Tensor, alive: Tensor, followed: Tensor) -> Tensor:
+    """The atoms of `plane` that live, in order; 0 for those that are not followed."""
+    labels = core(plane).reshape(-1).long()
+    labels = labels[alive[labels]]
+    return torch.where(followed[labels], labels, FROZEN)
 
 
 def _alive(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Tensor:

@@ -1,0 +1,80 @@
+"""The ridge solve has the limits it should have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from intrafusion.compensation.ridge import Rows, residual, solve, solve_channels
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_plentiful_data_give_the_map_that_made_them() -> None:
+    weight, bias, read = draw(4, 6), draw(4, seed=1), draw(500, 6, seed=2) + 3
+    rows = Rows(read, read @ weight.T + bias)
+    solution = solve(rows, torch.zeros(4, 6), 1e-9, intercept=True)
+    torch.testing.assert_close(solution.weight.float(), weight, atol=1e-4, rtol=1e-4)
+    assert solution.bias is not None
+    torch.testing.assert_close(solution.bias.float(), bias, atol=1e-3, rtol=1e-3)
+    assert residual(rows, solution) < 1e-6
+
+
+def test_an_infinite_ridge_gives_the_prior() -> None:
+    prior = draw(4, 6)
+    rows = Rows(draw(100, 6, seed=1), draw(100, 4, seed=2))
+    solution = solve(rows, prior, 1e9, intercept=True)
+    torch.testing.assert_close(solution.weight.float(), prior, atol=1e-5, rtol=1e-5)
+
+
+def test_a_constant_input_leaves_the_prior_and_moves_the_bias() -> None:
+    prior = draw(2, 3)
+    rows = Rows(torch.ones(50, 3), torch.full((50, 2), 7.0))
+    solution = solve(rows, prior, 1e-3, intercept=True)
+    torch.testing.assert_close(solution.weight.float(), prior)
+    torch.testing.assert_close(solution(rows.read), rows.wanted)
+
+
+def test_a_layer_without_bias_gets_none() -> None:
+    weight, read = draw(4, 6), draw(500, 6, seed=2) + 3
+    solution = solve(Rows(read, read @ weight.T), torch.zeros(4, 6), 1e-9, intercept=False)
+    assert solution.bias is None
+    torch.testing.assert_close(solution.weight.float(), weight, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("added", [None, 0.7])
+def test_relaxing_where_relu_is_flat_fits_what_relu_lets_through(added: float | None) -> None:
+    read, weight = draw(2000, 3), draw(8, 12, seed=1)
+    full = torch.cat([read, draw(2000, 9, seed=2)], 1)
+    wanted = full @ weight.T - 1
+    offset = None if added is None else torch.full_like(wanted, added)
+    plain = Rows(read, wanted, offset)
+    relaxed = Rows(read, wanted, offset, low=0.0)
+
+    def error(rows: Rows) -> float:
+        solution = solve(rows, torch.zeros(8, 3), 1e-6, intercept=True)
+        shift = 0.0 if added is None else added
+        return float((torch.relu(solution(read) + shift) - torch.relu(wanted + shift)).norm())
+
+    assert error(relaxed) < 0.98 * error(plain)
+
+
+def test_each_channel_is_solved_from_its_own_inputs() -> None:
+    weight, bias, read = draw(5, 9), draw(5, seed=1), draw(400, 5, 9, seed=2) + 1
+    wanted = torch.einsum("rod,od->ro", read, weight) + bias
+    rows = Rows(read, wanted)
+    solution = solve_channels(rows, torch.zeros(5, 9), 1e-9, intercept=True)
+    torch.testing.assert_close(solution.weight.float(), weight, atol=1e-4, rtol=1e-4)
+    assert residual(rows, solution) < 1e-6
+
+
+def test_a_dead_channel_keeps_its_prior() -> None:
+    read = draw(100, 2, 3)
+    read[:, 1] = 0
+    prior = draw(2, 3, seed=1)
+    solution = solve_channels(Rows(read, draw(100, 2, seed=2)), prior, 1e-3, intercept=True)
+    torch.testing.assert_close(solution.weight[1].float(), prior[1])
+    assert bool(torch.isfinite(solution.weight).all())
