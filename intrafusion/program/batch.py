@@ -16,7 +16,7 @@ BATCHES = (2, 3)
 
 
 def generalise(two: Capture, three: Capture) -> fx.Graph:
-    """Join captures at the batch sizes `BATCHES` into one graph for every batch size.
+    """Join normalised captures at the batch sizes `BATCHES` into one graph for every batch size.
 
     An integer literal that is a in the one and b in the other lies on the line
     `(b − a) · batch + (3a − 2b)`, and becomes that expression of the first input's size.

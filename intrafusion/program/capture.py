@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -29,6 +30,9 @@ from intrafusion.program.verify import (
 
 Way = Callable[[], tuple[fx.Graph, Capture]]
 """Reads a network as a normalised graph, its tensors beside it."""
+
+Reader = Callable[..., Capture]
+"""Reads a network at the fixed shapes of a tuple of inputs."""
 
 _OTHER_BATCH = 5
 """A batch size that no capture saw; 2 is compared as well."""
@@ -60,8 +64,8 @@ def capture_exported(exported: ExportedProgram, examples: Examples) -> Program:
     Raises as `capture` does.
     """
     check_finite("parameter", exported.named_parameters())
-    way = partial(_lowered, exported)
-    return _first_that_agrees(exported.module(), iter([way]), examples, "exported", ())
+    ways = (partial(_lowered, exported, quick=quick) for quick in (True, False))
+    return _first_that_agrees(exported.module(), ways, examples, "exported", ())
 
 
 def _first_that_agrees(
@@ -102,27 +106,29 @@ def _first_that_agrees(
 
 
 def _ways(module: nn.Module, examples: Examples) -> Iterator[Way]:
-    if not isinstance(module, torch.jit.ScriptModule):
-        yield partial(_symbolic, module, examples)
-        yield partial(_joined, partial(capture_module, module), examples)
+    if isinstance(module, torch.jit.ScriptModule):
+        read: Reader = partial(capture_script, module)
     else:
-        yield partial(_joined, partial(capture_script, module), examples)
+        yield partial(_symbolic, module, examples)
+        read = partial(capture_module, module)
+    yield partial(_joined, read, examples)
+    yield partial(_joined, partial(read, quick=False), examples)
 
 
 def _symbolic(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
     return _lowered(export_module(module, examples.batch(BATCHES[0])))
 
 
-def _lowered(exported: ExportedProgram) -> tuple[fx.Graph, Capture]:
-    captured = lower(exported)
+def _lowered(exported: ExportedProgram, quick: bool = True) -> tuple[fx.Graph, Capture]:
+    captured = lower(exported, quick=quick)
     return normalise(captured.graph), captured
 
 
-def _joined(
-    read: Callable[[tuple[Tensor, ...]], Capture], examples: Examples
-) -> tuple[fx.Graph, Capture]:
-    two, three = (read(examples.batch(size)) for size in BATCHES)
-    return normalise(generalise(two, three)), two
+def _joined(read: Reader, examples: Examples) -> tuple[fx.Graph, Capture]:
+    captured = [read(examples.batch(size)) for size in BATCHES]
+    # Normalised first: `flatten` has no size in it that could differ.
+    two, three = (replace(c, graph=normalise(c.graph)) for c in captured)
+    return generalise(two, three), two
 
 
 def _program(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
+from intrafusion.program.functional import functional
 from intrafusion.program.messages import reason_line
 
 if TYPE_CHECKING:
@@ -97,9 +98,9 @@ def _user_inputs(exported: ExportedProgram) -> list[Tensor]:
     return values
 
 
-def capture_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> Capture:
+def capture_module(module: nn.Module, inputs: tuple[Tensor, ...], quick: bool = True) -> Capture:
     """The graph of a module at the fixed shapes of `inputs`."""
-    return lower(torch.export.export(module, inputs, strict=False))
+    return lower(torch.export.export(module, inputs, strict=False), quick=quick)
 
 
 def _per_argument(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -112,75 +113,92 @@ def _per_argument(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def lower(
-    exported: ExportedProgram, prefix: str = "", input_names: Sequence[str] | None = None
+    exported: ExportedProgram,
+    prefix: str = "",
+    input_names: Sequence[str] | None = None,
+    quick: bool = True,
 ) -> Capture:
     """Make every parameter, buffer and constant of an exported program a `get_attr` node.
 
     `prefix` is stripped from parameter and buffer names; `input_names` replace the inputs'.
-    Tensors are copied, so that later training of the source does not reach the result. Writes
-    to buffers and inputs are dropped, with a note.
+    In-place operations go, the `quick` way where `intrafusion.program.functional` can. Tensors
+    are copied, so that later training of the source does not reach the result. Writes to
+    buffers and inputs are dropped, with a note.
 
     Raises `IntraFusionError` with `CAPTURE_FAILED` where an input or output is no tensor.
     """
-    exported = exported.run_decompositions({})
-    signature = exported.graph_signature
+    written = functional(exported.graph) if quick else None
+    if written is None:
+        exported = exported.run_decompositions({})
+        written = exported.graph
+    stored = _Stored()
     graph = fx.Graph()
-    tensors: dict[str, Tensor] = {}
-    trainable: set[str] = set()
-    aliases: dict[str, str] = {}
-    canonical: dict[tuple[object, ...], str] = {}
     nodes: dict[fx.Node, fx.Node] = {}
     attributes: list[tuple[fx.Node, str]] = []
-    constants = inputs = 0
-
-    placeholders = [node for node in exported.graph.nodes if node.op == "placeholder"]
-    for node, spec in zip(placeholders, signature.input_specs, strict=True):
-        if spec.kind is InputKind.USER_INPUT:
-            if not isinstance(node.meta.get("val"), Tensor):
-                raise _no_tensor("input", node.name)
-            new = graph.placeholder(input_names[inputs] if input_names else node.name)
-            new.meta = dict(node.meta)
-            nodes[node] = new
-            inputs += 1
+    names = iter(input_names or ())
+    placeholders = [node for node in written.nodes if node.op == "placeholder"]
+    for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
+        if spec.kind is not InputKind.USER_INPUT:
+            attributes.append((node, stored.add(exported, spec, prefix)))
             continue
-        if spec.kind is InputKind.CONSTANT_TENSOR:
-            name, constants = f"_constant{constants}", constants + 1
-        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-            name = str(spec.target).removeprefix(prefix)
-        else:
-            raise IntraFusionError(
-                ErrorCode.CAPTURE_FAILED,
-                f"The network uses {spec.target!r}, a {spec.kind.name.lower()}, as an input.",
-                "Give the network as one that computes with tensors alone.",
-            )
-        assert spec.target is not None
-        tensor = _lookup(exported, spec.target)
-        identity = _identity(tensor)
-        if identity in canonical:
-            aliases[name] = canonical[identity]
-        else:
-            canonical[identity] = name
-            tensors[name] = tensor.detach().clone()
-            if spec.kind is InputKind.PARAMETER:
-                trainable.add(name)
-        attributes.append((node, canonical[identity]))
-
+        if not isinstance(node.meta.get("val"), Tensor):
+            raise _no_tensor("input", node.name)
+        nodes[node] = graph.placeholder(next(names, node.name))
+        nodes[node].meta = dict(node.meta)
     for node, name in attributes:
         if node.users:
-            new = graph.get_attr(name)
-            new.meta = dict(node.meta)
-            nodes[node] = new
-    for node in exported.graph.nodes:
-        if node.op == "placeholder":
-            continue
+            nodes[node] = graph.get_attr(name)
+            nodes[node].meta = dict(node.meta)
+    for node in written.nodes:
         if node.op == "output":
             kept, notes = _outputs(exported, node)
             graph.output(tuple(nodes[value] for value in kept))
-            break
-        nodes[node] = graph.node_copy(node, lambda old: nodes[old])
+        elif node.op != "placeholder":
+            nodes[node] = graph.node_copy(node, lambda old: nodes[old])
     return Capture(
-        graph, tensors, frozenset(trainable), aliases, torch_private.out_spec(exported), notes
+        graph=graph,
+        tensors=stored.tensors,
+        trainable=frozenset(stored.trainable),
+        aliases=stored.aliases,
+        out_spec=torch_private.out_spec(exported),
+        notes=notes,
     )
+
+
+class _Stored:
+    """The parameters, buffers and constants of an exported program, each once."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.trainable: set[str] = set()
+        self.aliases: dict[str, str] = {}
+        self._names: dict[tuple[object, ...], str] = {}
+        self._constants = 0
+
+    def add(self, exported: ExportedProgram, spec: InputSpec, prefix: str) -> str:
+        """Take the tensor a placeholder stands for; returns the name the graph is to use."""
+        target = str(spec.target)
+        if spec.kind is InputKind.CONSTANT_TENSOR:
+            name = f"_constant{self._constants}"
+            self._constants += 1
+        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            name = target.removeprefix(prefix)
+        else:
+            raise IntraFusionError(
+                ErrorCode.CAPTURE_FAILED,
+                f"The network uses {target!r}, a {spec.kind.name.lower()}, as an input.",
+                "Give the network as one that computes with tensors alone.",
+            )
+        tensor = _lookup(exported, target)
+        identity = _identity(tensor)
+        if identity in self._names:
+            self.aliases[name] = self._names[identity]
+        else:
+            self._names[identity] = name
+            self.tensors[name] = tensor.detach().clone()
+            if spec.kind is InputKind.PARAMETER:
+                self.trainable.add(name)
+        return self._names[identity]
 
 
 def _lookup(exported: ExportedProgram, target: str) -> Tensor:

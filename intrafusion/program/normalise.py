@@ -6,7 +6,7 @@ After `normalise`
 - every batch norm in evaluation mode is `aten.batch_norm.default`, every layer and group norm
   `aten.layer_norm.default` and `aten.group_norm.default`;
 - a product with a transposed matrix parameter is `aten.linear.default`;
-- `view` and its kin are `aten.reshape.default`;
+- `view`, `flatten` and their kin are `aten.reshape.default`, `chunk` is `aten.split.Tensor`;
 - copies, evaluation-mode dropout and assertions are gone, and so is dead code;
 - nodes carry no metadata: shapes come from running the graph.
 """
@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+
+from intrafusion.program import torch_private
 
 aten = torch.ops.aten
 
@@ -231,6 +233,28 @@ def _reshape(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return graph.call_function(aten.reshape.default, node.args[:2])
 
 
+def _reshape_to_value(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
+    """`flatten` and `unflatten` by the sizes they gave; one of them may be symbolic."""
+    sizes = [size if isinstance(size, int) else -1 for size in _value(node).shape]
+    if sizes.count(-1) > 1:
+        return None
+    return graph.call_function(aten.reshape.default, (node.args[0], sizes))
+
+
+def _chunk(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
+    a = arguments(node)
+    size = node.meta["val"][0].shape[a["dim"]]
+    if not isinstance(size, int):
+        return None
+    split = graph.call_function(aten.split.Tensor, (a["self"], size, a["dim"]))
+    split.meta["val"] = node.meta["val"]
+    return split
+
+
+def _size(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    return graph.call_function(aten.sym_size.int, node.args)
+
+
 def _copy(graph: fx.Graph, node: fx.Node) -> fx.Node:
     (source, *_) = node.args
     assert isinstance(source, fx.Node)
@@ -260,19 +284,8 @@ _TRANSPOSES = (
 )
 
 
-def _overloads(*packets: str) -> list[Any]:
-    """Every functional overload of the named ATen operations that this torch has."""
-    present = [getattr(aten, name) for name in packets if hasattr(aten, name)]
-    return [
-        getattr(packet, overload)
-        for packet in present
-        for overload in packet.overloads()
-        if "out" not in overload
-    ]
-
-
 _ASSERTIONS = frozenset(
-    _overloads(
+    torch_private.overloads(
         "_assert_tensor_metadata",
         "_assert_scalar",
         "_assert_async",
@@ -291,8 +304,12 @@ _REWRITES: dict[Any, Rewrite] = {
     aten._unsafe_view.default: _reshape,
     aten._reshape_copy.default: _reshape,
     aten.view_copy.default: _reshape,
+    aten.flatten.using_ints: _reshape_to_value,
+    aten.unflatten.int: _reshape_to_value,
+    aten.chunk.default: _chunk,
+    aten.size.int: _size,
     **dict.fromkeys(
-        _overloads(
+        torch_private.overloads(
             "conv1d",
             "conv2d",
             "conv3d",
@@ -306,12 +323,16 @@ _REWRITES: dict[Any, Rewrite] = {
         _convolution,
     ),
     **dict.fromkeys(
-        _overloads("clone", "alias", "detach", "contiguous", "lift_fresh", "lift_fresh_copy"),
+        torch_private.overloads(
+            "clone", "alias", "detach", "contiguous", "lift_fresh", "lift_fresh_copy"
+        ),
         _copy,
     ),
-    **dict.fromkeys(_overloads("_to_copy", "to"), _cast),
+    **dict.fromkeys(torch_private.overloads("_to_copy", "to"), _cast),
     **dict.fromkeys(
-        _overloads("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
+        torch_private.overloads(
+            "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"
+        ),
         _dropout,
     ),
 }

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
+from torch._C import DispatchKey
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
@@ -54,6 +55,41 @@ def argument_names(script: torch.jit.ScriptModule) -> list[str]:
     """The names of `forward`'s arguments, without `self`."""
     schema = script._c._get_method("forward").schema
     return [argument.name for argument in schema.arguments[1:]]
+
+
+def overloads(*packets: str) -> list[OpOverload]:
+    """Every functional overload of the named ATen operations that this torch has."""
+    aten = torch.ops.aten
+    present = [getattr(aten, name) for name in packets if hasattr(aten, name)]
+    return [
+        getattr(packet, overload)
+        for packet in present
+        for overload in packet.overloads()
+        if "out" not in overload
+    ]
+
+
+def written_arguments(overload: OpOverload) -> list[int]:
+    """The positions of the arguments that an operation writes to."""
+    return [
+        position
+        for position, argument in enumerate(overload._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
+def viewed_arguments(overload: OpOverload) -> list[int]:
+    """The positions of the arguments whose memory an operation's result may share."""
+    return [
+        position
+        for position, argument in enumerate(overload._schema.arguments)
+        if argument.alias_info is not None and not argument.alias_info.is_write
+    ]
+
+
+def is_composite(overload: OpOverload) -> bool:
+    """Whether an operation is written in terms of others, so that its schema may hide views."""
+    return overload.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
 
 
 class _Wrapper(nn.Module):

@@ -49,12 +49,15 @@ def open_torchscript(path: Path) -> torch.jit.ScriptModule:
     return script
 
 
-def capture_script(script: torch.jit.ScriptModule, inputs: tuple[Tensor, ...]) -> Capture:
+def capture_script(
+    script: torch.jit.ScriptModule, inputs: tuple[Tensor, ...], quick: bool = True
+) -> Capture:
     """The graph of a ScriptModule at the fixed shapes of `inputs`."""
     capture = lower(
         torch_private.export_script(script, inputs),
         prefix=torch_private.SCRIPT_PREFIX,
         input_names=torch_private.argument_names(script),
+        quick=quick,
     )
     if torch_private.is_frozen(script):
         return replace(capture, notes=(*capture.notes, _FROZEN_NOTE))
