@@ -44,7 +44,9 @@ class Measurement(ReportModel):
 
     parameters: int = Field(description="Number of parameter elements; buffers are not counted.")
     macs: int = Field(description="Multiply-accumulates of one sample's forward pass.")
-    file_bytes: int | None = Field(default=None, description="Bytes of the TorchScript file.")
+    file_bytes: int | None = Field(
+        default=None, description="Bytes of the file it was read from, or was saved to."
+    )
     accuracy: float | None = Field(
         default=None, description="Top-1 accuracy in [0, 1]; only with labelled evaluation data."
     )
@@ -62,7 +64,7 @@ class Fidelity(ReportModel):
         description="Where the samples come from; `random` is noise and says little."
     )
     agreement: float | None = Field(
-        description="Share of samples with the same arg max; None where outputs are no class scores."
+        description="Share of samples with the same arg max; None: outputs are no class scores."
     )
     output_distance: float = Field(description="Mean ℓ2 distance of a sample's outputs.")
     relative_distance: float = Field(
@@ -140,3 +142,12 @@ class CompressionReport(ReportModel):
     compensation: CompensationReport
     warnings: list[str] = Field(default_factory=list)
     seconds: dict[str, float] = Field(description="Wall seconds by step.")
+
+    def with_file_bytes(self, before: int, after: int) -> CompressionReport:
+        """The same report with the bytes of the file that was read and of the one written."""
+        return self.model_copy(
+            update={
+                "before": self.before.model_copy(update={"file_bytes": before}),
+                "after": self.after.model_copy(update={"file_bytes": after}),
+            }
+        )

@@ -66,10 +66,15 @@ def _run(folder: Path, pipe: BinaryIO) -> None:
         return None if name is None else load_dataset(inputs / name)
 
     calibration, evaluation = read(order.calibration), read(order.evaluation)
+    shapes, dtypes = request.input_shapes, request.input_dtypes
+    samples = calibration or evaluation
+    if shapes is None and samples is not None:
+        shapes = [[1, *x.shape[1:]] for x in samples.inputs]
+        dtypes = dtypes or [str(x.dtype).removeprefix("torch.") for x in samples.inputs]
     program = intrafusion.load(
         inputs / order.model,
-        input_shapes=request.input_shapes or _shapes(calibration or evaluation),
-        input_dtypes=request.input_dtypes,
+        input_shapes=shapes,
+        input_dtypes=dtypes,
         architecture=request.architecture,
     )
     _say(pipe, ProgressMessage(step="load", done=1, total=1))
@@ -86,16 +91,14 @@ def _run(folder: Path, pipe: BinaryIO) -> None:
         progress=tell,
         device="auto",
     )
-    for output in request.outputs:
+    written = [
         result.program.save(out / MODEL_OUTPUTS[output], format=output)
-    (out / REPORT).write_text(result.report.model_dump_json(indent=2))
-
-
-def _shapes(dataset: Dataset | None) -> list[list[int]] | None:
-    """The input shapes that the samples have, with a batch of one."""
-    if dataset is None:
-        return None
-    return [[1, *inputs.shape[1:]] for inputs in dataset.inputs]
+        for output in request.outputs
+    ]
+    report = result.report.with_file_bytes(
+        (inputs / order.model).stat().st_size, written[0].stat().st_size
+    )
+    (out / REPORT).write_text(report.model_dump_json(indent=2))
 
 
 def _explain(error: Exception) -> IntraFusionError:

@@ -116,15 +116,16 @@ def compress(
             program, spec, calibration=fitted_on, evaluation=measured_on, progress=listener
         )
     result.program.save(output)
+    measured = result.report.with_file_bytes(model.stat().st_size, output.stat().st_size)
     if report is not None:
-        report.write_text(result.report.model_dump_json(indent=2) + "\n")
+        report.write_text(measured.model_dump_json(indent=2) + "\n")
     console = Console()
     if as_json:
-        console.out(result.report.model_dump_json(), highlight=False)
+        console.out(measured.model_dump_json(), highlight=False)
         return
-    console.print(tables.comparison(result.report))
-    _warn(result.report.warnings)
-    console.print(f"wrote {output}", markup=False)
+    console.print(tables.comparison(measured))
+    _warn(measured.warnings)
+    console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
 
 
 @reported
