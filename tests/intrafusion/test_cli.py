@@ -18,10 +18,17 @@ from typer.testing import CliRunner, Result
 from intrafusion.cli import local, remote
 from intrafusion.cli.app import app
 from intrafusion.cli.exits import Exit
-from intrafusion.report import CompressionReport, Fidelity, Latency, Measurement
+from intrafusion.report import (
+    CompressionReport,
+    Fidelity,
+    InspectionReport,
+    Latency,
+    Measurement,
+)
 from intrafusion.spec import CompressionSpec
 from tests.intrafusion.scripted_server import Answer, Call, Script, scripted_server
 
+VGG = Path(__file__).parents[2] / "examples" / "fashion_vgg.pt"
 CONTENT = b"the smaller network"
 UPLOAD = {
     "id": "model_1",
@@ -254,6 +261,51 @@ def test_the_command_line_and_the_client_import_no_torch() -> None:
     code = f"import sys, intrafusion.cli, intrafusion.client; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_inspect_shows_groups_and_their_share() -> None:
+    shape = ("--input-shape", "1,1,28,28")
+    report = InspectionReport.model_validate_json(run("inspect", VGG, *shape, "--json").stdout)
+    assert sorted(group.units for group in report.groups) == [32, 64, 128, 128]
+    text = run("inspect", VGG, *shape).stdout
+    assert "features.0.weight" in text
+    assert "241,898 parameters" in text
+
+
+def test_compress_writes_the_smaller_network_and_its_report(tmp_path: Path) -> None:
+    small, report = tmp_path / "small.pt", tmp_path / "report.json"
+    result = run(
+        *("compress", VGG, "-o", small, "--report", report, "--sparsity", 0.25),
+        *("--input-shape", "1,1,28,28", "--exclude", "features.11.*"),
+    )
+    assert result.exit_code == Exit.OK, result.output
+    written = CompressionReport.model_validate_json(report.read_text())
+    kept = {group.name: (group.units, group.kept) for group in written.groups}
+    assert kept["features.4.weight"] == (64, 48)
+    assert kept["features.11.weight"] == (128, 128)
+    assert written.before.file_bytes == VGG.stat().st_size
+    assert written.after.file_bytes == small.stat().st_size < VGG.stat().st_size
+    assert f"{written.after.parameters:,}" in result.stdout
+    assert "evaluate" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "code", "error"),
+    [
+        (b"no network", ["--input-shape", "1,1,28,28"], Exit.FAILED, "not_a_model"),
+        (None, [], Exit.USAGE, "input_shape_missing"),
+        (None, ["--input-shape", "1,3,28,28"], Exit.FAILED, "input_shape_mismatch"),
+    ],
+)
+def test_a_network_that_cannot_be_compressed_leaves_no_file(
+    tmp_path: Path, content: bytes | None, arguments: list[str], code: Exit, error: str
+) -> None:
+    model, small = tmp_path / "net.pt", tmp_path / "small.pt"
+    model.write_bytes(VGG.read_bytes() if content is None else content)
+    result = run("compress", model, "-o", small, "--json", *arguments)
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["error"]["code"] == error
+    assert list(tmp_path.iterdir()) == [model]
 
 
 @pytest.mark.slow
