@@ -192,11 +192,11 @@ def jobs(
             json.dumps({"data": [job.model_dump(mode="json") for job in found]}), highlight=False
         )
         return
-    table = Table("job", "status", "attempt", "model", "queued")
+    table = Table("job", "status", "attempt", "queued")
+    for column in table.columns:
+        column.no_wrap = True
     for job in found:
-        table.add_row(
-            job.id, job.status, str(job.attempt), job.model, f"{job.queued_at:%Y-%m-%d %H:%M:%S}"
-        )
+        table.add_row(job.id, job.status, str(job.attempt), f"{job.queued_at:%Y-%m-%d %H:%M:%S}")
     console.print(table)
 
 

@@ -18,6 +18,7 @@ from intrafusion.report import (
 def comparison(report: CompressionReport) -> Table:
     """Before, after and the change, one row per measure the report has."""
     table = Table("", "before", "after", "change", title="Before and after", title_justify="left")
+    table.caption_justify = "left"
     for column in table.columns[1:]:
         column.justify = "right"
     for title, measure, text, as_share in _MEASURES:
@@ -28,12 +29,17 @@ def comparison(report: CompressionReport) -> Table:
         if not as_share:
             change = f"{(after - before) * 100:+.2f} points"
         table.add_row(title, text(before), text(after), change)
-    fidelity = report.fidelity
-    if fidelity is not None:
-        on = f"on {fidelity.samples:,} {fidelity.source} samples"
+    notes = []
+    if latency := report.after.latency:
+        notes.append(
+            f"Latency: batch of {latency.batch}, {latency.threads} threads, {latency.device}."
+        )
+    if fidelity := report.fidelity:
         if fidelity.agreement is not None:
-            table.add_row("agreement with the original", "", f"{fidelity.agreement:.2%}", on)
-        table.add_row("relative output distance", "", f"{fidelity.relative_distance:.4f}", on)
+            table.add_row("agreement", "", _percent(fidelity.agreement), "")
+        table.add_row("relative output distance", "", _percent(fidelity.relative_distance), "")
+        notes.append(f"Outputs compared on {fidelity.samples:,} {fidelity.source} samples.")
+    table.caption = "\n".join(notes)
     return table
 
 
