@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
     for alias, name in program.aliases.items():
         tensors[alias] = tensors[name].clone()
     save_file(tensors, path, metadata={"format": "pt", "intrafusion": __version__, **metadata})
+    _order_metadata(path)
     found = load_file(path)
     if found.keys() != tensors.keys() or not all(
         _same_bits(found[name], tensor) for name, tensor in tensors.items()
@@ -34,6 +37,19 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
             "Check the disk; if it is sound, please report this as a defect of intrafusion.",
             format="safetensors",
         )
+
+
+def _order_metadata(path: Path) -> None:
+    """Put the metadata in order: the library writes it in a random one, and the same program
+    should be the same bytes.
+    """
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+        text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -244,7 +244,10 @@ def _has_number_for_tensor(node: fx.Node) -> bool:
 
 def _read_back(program: Program, path: Path) -> None:
     """Check that the file loads, has every name and gives the program's outputs."""
-    script = torch_private.load_script(path)
+    try:
+        script = torch_private.load_script(path)
+    except RuntimeError as error:
+        raise _not_possible(f"torch cannot read the file back: {reason_line(error)}.") from error
     names = {*program.tensors, *program.aliases}
     found = set(script.state_dict())
     if found != names:

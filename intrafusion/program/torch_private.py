@@ -6,6 +6,7 @@ holds a test per function.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -182,4 +183,4 @@ def children(spec: pytree.TreeSpec) -> list[pytree.TreeSpec]:
 
 def is_named_tuple(spec: pytree.TreeSpec) -> bool:
     """Whether a spec stands for a named tuple, which is built from its fields in order."""
-    return isinstance(spec.type, type) and pytree.is_namedtuple_class(spec.type)
+    return spec.type is namedtuple
