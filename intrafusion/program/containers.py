@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 ZIP_MAGIC = b"PK\x03\x04"
 
 _LOCAL_HEADER_BYTES = 30
+_END_RECORD_BYTES = 22
+_END_MAGIC = b"PK\x05\x06"
 _MAX_HEADER_BYTES = 100_000_000
 """The limit that the safetensors format itself sets."""
 
@@ -46,7 +49,7 @@ def zip_entries(path: Path) -> list[zipfile.ZipInfo]:
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
+            entries, comment = archive.infolist(), archive.comment
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise DamagedContainerError(
             f"it is a zip file that is cut short or damaged ({error})"
@@ -54,6 +57,12 @@ def zip_entries(path: Path) -> list[zipfile.ZipInfo]:
     names = [entry.filename for entry in entries]
     if not names:
         raise DamagedContainerError("it is an empty zip file")
+    # A zip inside a cut zip would be found in its place.
+    with path.open("rb") as file:
+        file.seek(-_END_RECORD_BYTES - len(comment), os.SEEK_END)
+        whole = file.read(len(_END_MAGIC)) == _END_MAGIC
+    if not whole or min(entry.header_offset for entry in entries) != 0:
+        raise DamagedContainerError("it is a zip file that is cut short")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DamagedContainerError(f"its entry {twice!r} is there twice")
