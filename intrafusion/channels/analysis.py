@@ -136,13 +136,14 @@ def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
     column = np.searchsorted(ends, atoms, side="right")
     order = np.lexsort((atoms, unit))
     atoms, unit, column = atoms[order], unit[order], column[order]
-    starts = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]]) if unit.size else np.zeros(0, int)
+    ends_of_unit = np.flatnonzero(np.diff(unit, append=-1)) + 1
 
     # Units whose atoms stand in the same columns, the same number of times, are one group.
     members: dict[bytes, list[tuple[int, slice]]] = defaultdict(list)
-    for start, stop in zip(starts, np.r_[starts[1:], unit.size], strict=True):
-        part = slice(int(start), int(stop))
-        members[column[part].tobytes()].append((int(unit[start]), part))
+    start = 0
+    for stop in ends_of_unit.tolist():
+        part, start = slice(start, stop), stop
+        members[column[part].tobytes()].append((int(unit[part.start]), part))
 
     produced = _mask(record.atoms, record.produced)
     consumed = _mask(record.atoms, record.consumed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import intrafusion
 from intrafusion import (
@@ -14,6 +15,7 @@ from intrafusion import (
     IntraFusionError,
     compress,
     inspect,
+    load,
 )
 from intrafusion.channels import analyse
 from intrafusion.report import Progress
@@ -132,6 +134,14 @@ def test_a_request_that_would_prune_nothing_is_an_error() -> None:
         compress(program_of("vgg"), CompressionSpec(sparsity=0.5, include=["no.such.*"]))
     assert caught.value.code is ErrorCode.NOTHING_TO_PRUNE
     assert "features.0.weight" in caught.value.details["groups"]
+
+
+def test_a_network_of_which_everything_is_frozen_is_an_error() -> None:
+    program = load(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)).eval(), input_shapes=[(1, 4)])
+    assert inspect(program).groups == []
+    with pytest.raises(IntraFusionError) as caught:
+        compress(program, HALF)
+    assert caught.value.code is ErrorCode.NOTHING_TO_PRUNE
 
 
 def test_calibration_that_is_asked_for_must_be_there() -> None:
