@@ -78,9 +78,10 @@ class Program:
         return replace(self, notes=(*self.notes, *notes))
 
     def to(self, device: torch.device | str) -> Program:
-        """The same program with its tensors and example inputs on `device`."""
+        """The same program with its tensors, example inputs and new tensors on `device`."""
         return replace(
             self,
+            graph=_on_device(self.graph, torch.device(device)),
             tensors={name: t.to(device) for name, t in self.tensors.items()},
             example_inputs=tuple(x.to(device) for x in self.example_inputs),
         )
@@ -94,6 +95,19 @@ class Program:
         from intrafusion.program.emit import save
 
         return save(self, path, format)
+
+
+def _on_device(graph: fx.Graph, device: torch.device) -> fx.Graph:
+    """The graph with every device that an operation names exchanged for `device`."""
+    named = [node for node in graph.nodes if "device" in node.kwargs]
+    if all(node.kwargs["device"] in (None, device) for node in named):
+        return graph
+    result = fx.Graph()
+    result.output(result.graph_copy(graph, {}))
+    for node in result.nodes:
+        if node.kwargs.get("device") is not None:
+            node.update_kwarg("device", device)
+    return result
 
 
 def module_tree(
