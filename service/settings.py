@@ -78,16 +78,19 @@ class Settings(BaseSettings):
         default="worker.job",
         description="Python module run as the job process; another one only in tests.",
     )
+    job_paths: Annotated[list[Path], NoDecode] = Field(
+        default_factory=list,
+        description=(
+            "Further folders that jobs may read and import from, such as one with your own "
+            "architectures; separated by colons."
+        ),
+    )
     sandbox: Sandbox = Field(
         default="required",
         description=(
             "`required`: jobs run under bubblewrap or not at all. `auto`: without sandbox, and "
             "with a warning, where bubblewrap does not work. `off`: never sandboxed."
         ),
-    )
-    sandbox_paths: Annotated[list[Path], NoDecode] = Field(
-        default_factory=list,
-        description="Further folders that sandboxed jobs may read, separated by colons.",
     )
 
     lease_seconds: float = Field(
@@ -114,7 +117,7 @@ class Settings(BaseSettings):
         default="INFO", description="Least severe log line written."
     )
 
-    @field_validator("sandbox_paths", mode="before")
+    @field_validator("job_paths", mode="before")
     @classmethod
     def _split_paths(cls, given: object) -> object:
         if isinstance(given, str):
@@ -146,5 +149,5 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json", exclude_none=True)
         values["database_url"], values["blob_url"] = self.database, self.blobs
         values["home"] = str(self.home.absolute())
-        values["sandbox_paths"] = ":".join(str(path) for path in self.sandbox_paths)
+        values["job_paths"] = ":".join(str(path) for path in self.job_paths)
         return {f"INTRAFUSION_{name.upper()}": str(value) for name, value in values.items()}

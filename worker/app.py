@@ -31,7 +31,7 @@ app.conf.update(
     worker_pool="prefork",
     worker_concurrency=1,
     worker_pool_start_method="spawn",
-    worker_max_tasks_per_child=1,
+    worker_max_tasks_per_child=100,  # the job process is what is fresh for every job
     worker_proc_alive_timeout=60,
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,

@@ -70,8 +70,8 @@ def job_command(settings: Settings, folder: JobFolder, *, sandboxed: bool) -> li
     python = [sys.executable, "-P", "-m", settings.job_module, str(where)]
     if not sandboxed:
         return python
-    readable = [*_read_only(), *(str(path) for path in settings.sandbox_paths)]
-    return [*_bubblewrap(readable), *_own_folders(folder), "--", *python]
+    readable = [*_read_only(), *(str(path) for path in settings.job_paths)]
+    return [*_bubblewrap(readable, tmp=str(folder.tmp)), *_own_folders(folder), "--", *python]
 
 
 def job_environment(settings: Settings, folder: JobFolder, *, sandboxed: bool) -> dict[str, str]:
@@ -84,7 +84,11 @@ def job_environment(settings: Settings, folder: JobFolder, *, sandboxed: bool) -
         "TMPDIR": tmp,
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": threads,
-        "PYTHONPATH": ":".join(dict.fromkeys(str(path.parent) for path in _package_folders())),
+        "PYTHONPATH": ":".join(
+            dict.fromkeys(
+                map(str, [*settings.job_paths, *(path.parent for path in _package_folders())])
+            )
+        ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
@@ -147,7 +151,7 @@ def _why_not() -> str | None:
     return None if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
 
 
-def _bubblewrap(readable: Sequence[str]) -> list[str]:
+def _bubblewrap(readable: Sequence[str], *, tmp: str | None = None) -> list[str]:
     arguments = [
         _binary() or "bwrap",
         *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
@@ -156,6 +160,8 @@ def _bubblewrap(readable: Sequence[str]) -> list[str]:
         *("--die-with-parent", "--new-session"),
         *("--proc", "/proc", "--dev", "/dev"),
     ]
+    if tmp is not None:  # before what is readable, some of which may lie below /tmp
+        arguments += ["--bind", tmp, "/tmp"]  # noqa: S108 - private to the sandbox
     for device in _gpu_devices():
         arguments += ["--dev-bind", device, device]
     arguments += ["--size", str(64 * MiB), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
@@ -172,7 +178,6 @@ def _bubblewrap(readable: Sequence[str]) -> list[str]:
 def _own_folders(folder: JobFolder) -> Iterator[str]:
     yield from ("--ro-bind", str(folder.inputs), str(INSIDE / "inputs"))
     yield from ("--bind", str(folder.out), str(INSIDE / "out"))
-    yield from ("--bind", str(folder.tmp), "/tmp")  # noqa: S108 - private to the sandbox
     yield from ("--remount-ro", "/", "--chdir", str(INSIDE / "out"))
 
 

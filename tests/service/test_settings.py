@@ -32,7 +32,7 @@ def test_another_process_gets_the_same_settings(tmp_path: Path) -> None:
         redis_url="unix:///r.sock",
         job_memory_bytes=12345,
         sandbox="auto",
-        sandbox_paths=[Path("/opt/a"), Path("/opt/b")],
+        job_paths=[Path("/opt/a"), Path("/opt/b")],
         lease_seconds=2.5,
     )
     script = "from service.settings import Settings; print(Settings().model_dump_json())"

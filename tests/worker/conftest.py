@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
         home=tmp_path / "home",
         job_module="tests.worker.play",
         sandbox="off",
-        sandbox_paths=[REPOSITORY / "tests"],
+        job_paths=[REPOSITORY],
         poll_seconds=0.05,
         lease_seconds=5,
         job_memory_bytes=400 * MiB,
