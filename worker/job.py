@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from intrafusion.calibration import Dataset
 
 _TEXT = 8000
+_CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""What torch's plain RuntimeError names when it gets no memory on the CPU."""
 
 
 def main(folder: Path) -> int:
@@ -102,23 +104,18 @@ def _run(folder: Path, pipe: BinaryIO) -> None:
 
 
 def _explain(error: Exception) -> IntraFusionError:
-    if isinstance(error, MemoryError) or "not enough memory" in str(error).lower():
-        return _out_of_memory()
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return _out_of_memory()
+    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    if on_gpu or isinstance(error, MemoryError) or _CPU_ALLOCATOR in str(error):
+        return IntraFusionError(
+            ErrorCode.OUT_OF_MEMORY,
+            "Memory ran out while the job ran.",
+            "Use fewer samples, or have the operator raise INTRAFUSION_JOB_MEMORY_BYTES.",
+        )
     return IntraFusionError(
         ErrorCode.INTERNAL,
         f"The engine failed: {type(error).__name__}: {error}",
         "The job's events hold the traceback; please report it.",
-    )
-
-
-def _out_of_memory() -> IntraFusionError:
-    return IntraFusionError(
-        ErrorCode.OUT_OF_MEMORY,
-        "Memory ran out while the job ran.",
-        "Use fewer samples, or have the operator raise INTRAFUSION_JOB_MEMORY_BYTES.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the server is and whether it is well: /v1/methods, /healthz, /readyz"""
+"""What the server is, what it offers and whether it is well."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from intrafusion.api import Page
 from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program.architectures import ARCHITECTURES
 from intrafusion.spec import CompressionSpec
 from service.api.deps import Resources, ResourcesDep
 from service.problems import responses
@@ -28,6 +29,12 @@ class Method(BaseModel):
     spec: dict[str, Any]
 
 
+class ArchitectureName(BaseModel):
+    """What `architecture.name` of a job may be."""
+
+    name: str
+
+
 class Health(BaseModel):
     """What is well."""
 
@@ -43,6 +50,12 @@ def list_methods() -> Page[Method]:
     return Page(
         data=[Method(name=str(method.default), description=str(method.description), spec=schema)]
     )
+
+
+@router.get("/v1/architectures", operation_id="list_architectures")
+def list_architectures() -> Page[ArchitectureName]:
+    """The architectures a state dict may belong to, as far as this host has their packages."""
+    return Page(data=[ArchitectureName(name=name) for name in ARCHITECTURES])
 
 
 @router.get("/healthz", operation_id="get_health")

@@ -146,6 +146,7 @@ def bad_jobs(server: Server, model: str, state_dict: str) -> dict[str, tuple[dic
     }
 
 
+@pytest.mark.slow
 def test_what_only_the_engine_can_see_fails_the_job(
     server: Server, model: str, state_dict: str
 ) -> None:

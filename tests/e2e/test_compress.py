@@ -91,6 +91,7 @@ def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> N
     assert report.spec.sparsity == 0.25
 
 
+@pytest.mark.slow
 def test_a_state_dict_and_its_architecture_are_a_network(server: Server) -> None:
     weights = {
         "0.weight": torch.randn(6, 3, 3, 3),
@@ -112,6 +113,7 @@ def test_a_state_dict_and_its_architecture_are_a_network(server: Server) -> None
     assert small["0.weight"].shape == (3, 3, 3, 3)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_job_costs_an_attempt(
     server: Server, model: str
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_killed_worker_loses_no_job_and_does_none_twice(stage: Server) -> None
         assert stage.statuses(job).count("succeeded") == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_is_given_up(stage: Server) -> None:
     job = act(stage, "sleep", "600")
     for attempt in (1, 2, 3):
@@ -106,6 +107,7 @@ def test_a_queue_that_dies_costs_nothing(stage: Server) -> None:
         assert (found["status"], found["attempt"]) == ("succeeded", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_goes_on_where_it_stopped(stage: Server, how: signal.Signals) -> None:
     before = stage.http.base_url

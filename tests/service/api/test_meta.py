@@ -19,6 +19,12 @@ def test_methods_hold_the_schema_of_the_spec(api: TestClient) -> None:
     assert method["spec"] == CompressionSpec.model_json_schema()
 
 
+def test_architectures_are_listed_by_name(api: TestClient) -> None:
+    listed = [entry["name"] for entry in api.get("/v1/architectures").json()["data"]]
+    assert listed == sorted(listed)
+    assert {"torchvision/resnet18", "timm/resnet18"} <= set(listed)
+
+
 def test_a_process_that_answers_is_healthy(api: TestClient) -> None:
     assert api.get("/healthz").json()["status"] == "ok"
 
@@ -119,6 +125,7 @@ def test_uploads_are_described_as_files(document: dict[str, Any]) -> None:
 def test_the_server_never_imports_torch() -> None:
     script = (
         "import sys, service.embedded, service.main; service.main.create_app();"
+        "service.api.meta.list_architectures();"
         "print([m for m in ('torch', 'numpy', 'ot', 'worker.job') if m in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
