@@ -138,19 +138,16 @@ class _Writer:
         target = node.target
         if not isinstance(target, torch._ops.OpOverload):
             raise _not_possible(f"{node.name} calls {target}, which is no operation of ATen.")
-        schema = target._schema.arguments
-        positional = [a for a in schema if not a.kwarg_only]
-        by_name = {a.name: a for a in schema}
-        given = [
-            self._argument(value, str(argument.type))
-            for value, argument in zip(node.args, positional, strict=False)
-        ]
-        given += [
-            f"{name}={self._argument(value, str(by_name[name].type))}"
-            for name, value in node.kwargs.items()
+        schema = {argument.name: str(argument.type) for argument in target._schema.arguments}
+        given = dict(zip(schema, node.args, strict=False)) | node.kwargs
+        arguments = [
+            # By name, for overloads that differ in the names alone. The first is the tensor
+            # itself, whose name may be none that Python allows.
+            (f"{name}=" if position else "") + self._argument(value, schema[name])
+            for position, (name, value) in enumerate(given.items())
         ]
         namespace, _, name = target._schema.name.partition("::")
-        return f"torch.ops.{namespace}.{name}({', '.join(given)})"
+        return f"torch.ops.{namespace}.{name}({', '.join(arguments)})"
 
     def _argument(self, value: Any, kind: str) -> str:
         """A literal or variable; `kind` is the type that the operation's schema wants."""
@@ -217,27 +214,27 @@ def _nested(spec: Any, names: Iterator[str]) -> str:
 
 
 def _check_overloads(graph: fx.Graph, operations: list[str]) -> None:
-    """Check that TorchScript chose the overloads of the graph.
+    """Check that TorchScript chose the overloads of the graph, where they can be told apart.
 
     A number where the overload has a tensor makes TorchScript take the overload for numbers,
-    which computes the same.
+    which computes the same; and None is of every optional type.
     """
     expected = Counter(
         torch_private.overload_name(node.target)
         for node in graph.nodes
         if isinstance(node.target, torch._ops.OpOverload)
         and node.target not in _SIZES
-        and not _has_number_for_tensor(node)
+        and not _is_ambiguous(node)
     )
     missing = expected - Counter(operations)
     if missing:
         raise _not_possible(f"TorchScript took another overload for {', '.join(missing)}.")
 
 
-def _has_number_for_tensor(node: fx.Node) -> bool:
+def _is_ambiguous(node: fx.Node) -> bool:
     target: Any = node.target
     return any(
-        isinstance(value, int | float) and str(argument.type) == "Tensor"
+        value is None or (isinstance(value, int | float) and str(argument.type) == "Tensor")
         for value, argument in zip(node.args, target._schema.arguments, strict=False)
     )
 

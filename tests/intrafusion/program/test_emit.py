@@ -250,6 +250,14 @@ def test_ten_thousand_operations(tmp_path: Path) -> None:
         lambda g, x: g.call_function(aten._to_copy.default, (x,), {"dtype": torch.float16}),
         lambda g, x: g.call_function(aten.slice.Tensor, (x, 1, 0, 9223372036854775807, 2)),
         lambda g, x: g.call_function(aten.elu.default, (x, 1, 1, 2)),
+        lambda g, x: g.call_function(
+            aten.upsample_nearest1d.vec,
+            (g.call_function(aten.unsqueeze.default, (x, 1)), [8], None),
+        ),
+        lambda g, x: g.call_function(
+            aten.upsample_nearest1d.default,
+            (g.call_function(aten.unsqueeze.default, (x, 1)), [8], 2.0),
+        ),
     ],
 )  # fmt: skip
 def test_operations_keep_their_overloads(
