@@ -1,0 +1,454 @@
+"""The zoo: what people really have, from torchvision, timm, transformers and torch itself.
+
+Weights are random and norm statistics randomised, so that nothing is zero or one by accident.
+Networks that these packages do not have are defined here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of the zoo.
+
+    Attributes:
+        name: as in the table.
+        build: makes the network, in evaluation.
+        inputs: makes example inputs for a batch size.
+        recurrent: has recurrent layers, which the coverage target leaves out.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    inputs: Callable[[int], tuple[Tensor, ...]]
+    recurrent: bool = False
+
+
+def images(size: int, channels: int = 3) -> Callable[[int], tuple[Tensor, ...]]:
+    return lambda batch: (torch.randn(batch, channels, size, size),)
+
+
+def tokens(length: int, vocabulary: int = 100) -> Callable[[int], tuple[Tensor, ...]]:
+    return lambda batch: (torch.randint(0, vocabulary, (batch, length)),)
+
+
+def features(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
+    return lambda batch: (torch.randn(batch, *shape),)
+
+
+def torchvision(path: str, **arguments: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import_torchvision()
+        module, _, factory = f"torchvision.models.{path}".rpartition(".")
+        network: nn.Module = getattr(importlib.import_module(module), factory)(
+            weights=None, **arguments
+        )
+        return network
+
+    return build
+
+
+def timm(name: str, **arguments: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import_torchvision()
+        network: nn.Module = importlib.import_module("timm").create_model(
+            name, pretrained=False, **arguments
+        )
+        return network
+
+    return build
+
+
+_NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, beside a torch that its compiled operators were not built for.
+
+    Its Python registers fakes for two of them at import, which needs their schemas.
+    """
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(
+                f"torchvision::{name}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            )
+    return importlib.import_module("torchvision")
+
+
+def randomise(network: nn.Module) -> nn.Module:
+    """Give norms statistics, scales and offsets that a training could have left."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        for name, low, high in (
+            ("running_mean", -0.3, 0.3),
+            ("running_var", 0.5, 2.0),
+        ):
+            tensor = getattr(module, name, None)
+            if isinstance(tensor, Tensor):
+                tensor.uniform_(low, high, generator=generator)
+        if "norm" in type(module).__name__.lower():
+            for name, low, high in (("weight", 0.5, 1.5), ("bias", -0.5, 0.5)):
+                tensor = getattr(module, name, None)
+                if isinstance(tensor, Tensor):
+                    tensor.data.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+# --- networks that no package has ---------------------------------------------------------------
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+
+        def double(inward: int, outward: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inward, outward, 3, padding=1),
+                nn.BatchNorm2d(outward),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(outward, outward, 3, padding=1),
+                nn.BatchNorm2d(outward),
+                nn.ReLU(inplace=True),
+            )
+
+        self.down1, self.down2, self.bottom = double(3, 16), double(16, 32), double(32, 64)
+        self.up2, self.up1 = nn.ConvTranspose2d(64, 32, 2, 2), nn.ConvTranspose2d(32, 16, 2, 2)
+        self.join2, self.join1 = double(64, 32), double(32, 16)
+        self.head = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.down1(x)
+        second = self.down2(functional.max_pool2d(first, 2))
+        y = self.bottom(functional.max_pool2d(second, 2))
+        y = self.join2(torch.cat([self.up2(y), second], 1))
+        y = self.join1(torch.cat([self.up1(y), first], 1))
+        return self.head(y)
+
+
+class SuperResolution(nn.Module):
+    """Sub-pixel convolution (pixel shuffle), as in ESPCN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 5, padding=2), nn.Tanh(), nn.Conv2d(32, 32, 3, padding=1), nn.Tanh()
+        )
+        self.grow = nn.Conv2d(32, 16 * 4, 3, padding=1)
+        self.tail = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.pixel_shuffle(self.grow(self.body(x)), 2)
+        return self.tail(functional.relu(y))
+
+
+class GroupNormNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.GroupNorm(4, 32),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.GroupNorm(8, 64),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class CBAM(nn.Module):
+    """Channel attention over mean and maximum, then spatial attention over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 3, padding=1)
+        self.squeeze, self.excite = nn.Linear(32, 8), nn.Linear(8, 32)
+        self.conv2 = nn.Conv2d(32, 32, 3, padding=1)
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+        self.conv3 = nn.Conv2d(32, 32, 3, padding=1)
+        self.head = nn.Linear(32, 10)
+
+    def attend(self, x: Tensor) -> Tensor:
+        return self.excite(functional.relu(self.squeeze(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.conv1(x))
+        gate = torch.sigmoid(self.attend(x.mean((2, 3))) + self.attend(x.amax((2, 3))))
+        x = self.conv2(x * gate[:, :, None, None])
+        place = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        x = self.conv3(x * torch.sigmoid(self.spatial(place)))
+        return self.head(functional.relu(x).mean((2, 3)))
+
+
+class WeightNormNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.weight_norm
+        self.conv1 = norm(nn.Conv2d(3, 16, 3, padding=1))
+        self.conv2 = norm(nn.Conv2d(16, 32, 3, padding=1))
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.conv2(functional.relu(self.conv1(x))))
+        return self.head(x.mean((2, 3)))
+
+
+class SpectralNormNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.spectral_norm
+        self.conv1 = norm(nn.Conv2d(3, 16, 3, padding=1))
+        self.conv2 = norm(nn.Conv2d(16, 32, 3, padding=1))
+        self.head = norm(nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.conv2(functional.relu(self.conv1(x))))
+        return self.head(x.mean((2, 3)))
+
+
+class Convolution1d(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(1, 32, 9, stride=2, padding=4),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+            nn.Conv1d(32, 64, 5, padding=4, dilation=2),
+            nn.BatchNorm1d(64),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(64, 64, 3, padding=1, groups=64),
+            nn.Conv1d(64, 48, 1),
+        )
+        self.head = nn.Linear(48, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean(-1))
+
+
+class Convolution3d(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv3d(1, 16, 3, padding=1),
+            nn.BatchNorm3d(16),
+            nn.ReLU(),
+            nn.MaxPool3d(2),
+            nn.Conv3d(16, 32, 3, padding=1),
+            nn.BatchNorm3d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool3d(1),
+        )
+        self.head = nn.Linear(32, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).flatten(1))
+
+
+class LSTMNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(100, 24)
+        self.lstm = nn.LSTM(24, 32, num_layers=2, batch_first=True)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, _ = self.lstm(self.embed(x))
+        return self.head(out[:, -1])
+
+
+class GRUNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(100, 24)
+        self.gru = nn.GRU(24, 32, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, _ = self.gru(self.embed(x))
+        return self.head(out.mean(1))
+
+
+class EncoderNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(48, 4, 96, batch_first=True)
+        self.embed = nn.Embedding(100, 48)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embed(x)).mean(1))
+
+
+class TwoInTwoOut(nn.Module):
+    """Two inputs; a dict with a tensor and a tuple comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())
+        self.vector = nn.Sequential(nn.Linear(7, 16), nn.ReLU())
+        self.trunk = nn.Linear(32, 24)
+        self.scores, self.low, self.high = nn.Linear(24, 5), nn.Linear(24, 2), nn.Linear(24, 2)
+
+    def forward(self, image: Tensor, vector: Tensor) -> dict[str, Any]:
+        joined = torch.cat([self.image(image).mean((2, 3)), self.vector(vector)], 1)
+        y = functional.relu(self.trunk(joined))
+        return {"scores": self.scores(y), "range": (self.low(y), self.high(y))}
+
+
+class Detector(nn.Module):
+    """torchvision's ResNet-18 with a feature pyramid and RetinaNet's heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import_torchvision()
+        backbones = importlib.import_module("torchvision.models.detection.backbone_utils")
+        retina = importlib.import_module("torchvision.models.detection.retinanet")
+        self.backbone = backbones.resnet_fpn_backbone(
+            backbone_name="resnet18", weights=None, trainable_layers=5
+        )
+        self.head = retina.RetinaNetHead(256, 3, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        pyramid: dict[str, Tensor] = self.backbone(x)
+        found: dict[str, Tensor] = self.head(list(pyramid.values()))
+        return found
+
+
+def transformer(kind: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import_torchvision()
+        library = importlib.import_module("transformers")
+        width = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        if kind == "bert":
+            config = library.BertConfig(vocab_size=100, intermediate_size=96, **width)
+            return _Only(library.BertModel(config), "last_hidden_state")
+        if kind == "vit":
+            config = library.ViTConfig(intermediate_size=96, image_size=32, patch_size=8, **width)
+            return _Only(library.ViTForImageClassification(config), "logits")
+        if kind == "llama":
+            config = library.LlamaConfig(
+                vocab_size=100,
+                intermediate_size=96,
+                num_key_value_heads=2,
+                use_cache=False,
+                **width,
+            )
+            return _Only(library.LlamaForCausalLM(config), "logits", use_cache=False)
+        vision = library.CLIPVisionConfig(
+            intermediate_size=96, image_size=32, patch_size=8, projection_dim=24, **width
+        )
+        text = library.CLIPTextConfig(
+            vocab_size=100,
+            intermediate_size=96,
+            projection_dim=24,
+            max_position_embeddings=16,
+            eos_token_id=99,
+            **width,
+        )
+        return _Towers(
+            library.CLIPTextModelWithProjection(text), library.CLIPVisionModelWithProjection(vision)
+        )
+
+    return build
+
+
+class _Only(nn.Module):
+    """One field of what a transformers model returns."""
+
+    def __init__(self, model: nn.Module, name: str, **arguments: Any) -> None:
+        super().__init__()
+        self.model, self.name, self.arguments = model, name, arguments
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = getattr(self.model(x, **self.arguments), self.name)
+        return result
+
+
+class _Towers(nn.Module):
+    """CLIP's text and image towers side by side."""
+
+    def __init__(self, text: nn.Module, vision: nn.Module) -> None:
+        super().__init__()
+        self.text, self.vision = text, vision
+
+    def forward(self, words: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.text(words).text_embeds, self.vision(image).image_embeds
+
+
+ZOO: tuple[Architecture, ...] = (
+    Architecture("vgg11_bn", torchvision("vgg11_bn", num_classes=10), images(32)),
+    Architecture("resnet18", torchvision("resnet18"), images(64)),
+    Architecture("resnet50", torchvision("resnet50"), images(64)),
+    Architecture("resnext50", torchvision("resnext50_32x4d"), images(64)),
+    Architecture("wide_resnet50", torchvision("wide_resnet50_2"), images(64)),
+    Architecture("densenet121", torchvision("densenet121"), images(64)),
+    Architecture("mobilenet_v2", torchvision("mobilenet_v2"), images(64)),
+    Architecture("mobilenet_v3", torchvision("mobilenet_v3_large"), images(64)),
+    Architecture("efficientnet_b0", torchvision("efficientnet_b0"), images(64)),
+    Architecture("ghostnet", timm("ghostnet_100"), images(64)),
+    Architecture("regnet_x", torchvision("regnet_x_400mf"), images(64)),
+    Architecture("regnet_y", torchvision("regnet_y_400mf"), images(64)),
+    Architecture("shufflenet_v2", torchvision("shufflenet_v2_x1_0"), images(64)),
+    Architecture("squeezenet", torchvision("squeezenet1_0"), images(64)),
+    Architecture(
+        "inception_v3",
+        torchvision("inception_v3", aux_logits=False, init_weights=False),
+        images(96),
+    ),
+    Architecture("convnext", torchvision("convnext_tiny"), images(64)),
+    Architecture("poolformer", timm("poolformer_s12"), images(64)),
+    Architecture("mlp_mixer", timm("mixer_s16_224", img_size=64), images(64)),
+    Architecture("vit_timm", timm("vit_tiny_patch16_224", img_size=64), images(64)),
+    Architecture("vit_transformers", transformer("vit"), images(32)),
+    Architecture("deit", timm("deit_tiny_distilled_patch16_224", img_size=64), images(64)),
+    Architecture("swin", timm("swin_tiny_patch4_window7_224"), images(224)),
+    Architecture("levit", timm("levit_128s"), images(224)),
+    Architecture("bert", transformer("bert"), tokens(12)),
+    Architecture("llama_gqa", transformer("llama"), tokens(12)),
+    Architecture("torch_encoder", EncoderNet, tokens(12)),
+    Architecture(
+        "clip",
+        transformer("clip"),
+        lambda batch: (torch.randint(0, 100, (batch, 12)), torch.randn(batch, 3, 32, 32)),
+    ),
+    Architecture("unet", UNet, images(32)),
+    Architecture(
+        "deeplabv3",
+        torchvision("segmentation.deeplabv3_resnet50", weights_backbone=None),
+        images(64),
+    ),
+    Architecture(
+        "fcn", torchvision("segmentation.fcn_resnet50", weights_backbone=None), images(64)
+    ),
+    Architecture("detector_fpn", Detector, images(64)),
+    Architecture("super_resolution", SuperResolution, images(24)),
+    Architecture("group_norm", GroupNormNet, images(24)),
+    Architecture("cbam", CBAM, images(24)),
+    Architecture("squeeze_excite", timm("seresnet18"), images(64)),
+    Architecture("weight_norm", WeightNormNet, images(24)),
+    Architecture("spectral_norm", SpectralNormNet, images(24)),
+    Architecture("conv1d", Convolution1d, features(1, 128)),
+    Architecture("conv3d", Convolution3d, features(1, 8, 16, 16)),
+    Architecture("lstm", LSTMNet, tokens(10), recurrent=True),
+    Architecture("gru", GRUNet, tokens(10), recurrent=True),
+    Architecture(
+        "two_in_two_out",
+        TwoInTwoOut,
+        lambda batch: (torch.randn(batch, 3, 16, 16), torch.randn(batch, 7)),
+    ),
+)
