@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -23,34 +24,54 @@ _ROUNDS = (5, 200)
 
 
 def latencies(
-    programs: Sequence[Program], *, batch: int = 1, seconds: float = 3.0
+    programs: Sequence[Program], *, batch: int = 1, threads: int = 1, seconds: float = 3.0
 ) -> list[Latency]:
     """The median time of a forward pass of each program, as TorchScript.
 
     The programs take turns, so that whatever else the machine does slows all of them alike.
-    Runs stop after `seconds` in all, once each program had its fewest rounds.
+    One thread is the default because several wait for each other at every operation, which on
+    a busy machine takes longer than the work. Runs stop after `seconds` in all, once each
+    program had its fewest rounds.
     """
-    runs = [_Run(program, batch) for program in programs]
-    for run in runs:
-        for _ in range(_WARM_UP):
-            run.timed()
-    times: list[list[float]] = [[] for _ in runs]
-    start = time.perf_counter()
-    fewest, most = _ROUNDS
-    for done in range(most):
-        if done >= fewest and time.perf_counter() - start > seconds:
-            break
-        for run, taken in zip(runs, times, strict=True):
-            taken.append(run.timed())
+    with _threads(threads):
+        runs = [_Run(program, batch) for program in programs]
+        for run in runs:
+            for _ in range(_WARM_UP):
+                run.timed()
+        times = _taking_turns(runs, seconds)
     return [
         Latency(
             median_ms=1000 * median(taken),
             batch=batch,
-            threads=torch.get_num_threads(),
+            threads=threads,
             device=_device_name(run.device),
         )
         for run, taken in zip(runs, times, strict=True)
     ]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _taking_turns(runs: Sequence[_Run], seconds: float) -> list[list[float]]:
+    times: list[list[float]] = [[] for _ in runs]
+    turns = list(zip(runs, times, strict=True))
+    fewest, most = _ROUNDS
+    start = time.perf_counter()
+    for done in range(most):
+        if done >= fewest and time.perf_counter() - start > seconds:
+            break
+        # Back and forth, because it matters who comes after whom.
+        for run, taken in turns if done % 2 == 0 else reversed(turns):
+            taken.append(run.timed())
+    return times
 
 
 class _Run:

@@ -126,7 +126,17 @@ class TestLatency:
         short, long = latencies([deep(1), deep(60)], batch=8, seconds=1)
         assert 0 < short.median_ms < long.median_ms
         assert (short.batch, short.device) == (8, "cpu")
-        assert short.threads == torch.get_num_threads()
+        assert short.threads == 1
+
+    def test_the_number_of_threads_is_as_before(self, original: Program) -> None:
+        before = torch.get_num_threads()
+        (latency,) = latencies([original], threads=before + 1, seconds=0.1)
+        assert latency.threads == before + 1
+        assert torch.get_num_threads() == before
+
+    def test_a_program_is_as_fast_as_itself(self, original: Program) -> None:
+        first, second = latencies([original, original], batch=16)
+        assert 0.5 < first.median_ms / second.median_ms < 2
 
     def test_the_time_budget_holds(self) -> None:
         import time
