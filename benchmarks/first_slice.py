@@ -161,9 +161,10 @@ def as_markdown(rows: list[Row]) -> str:
     lines += [
         "",
         (
-            "Accuracy and agreement with the original in per cent. Torch-Pruning runs with the one of "
-            f"its criteria ({', '.join(magnitude.CRITERIA)}) that is best on {HELD_OUT:,} labelled "
-            "training images no network was trained on. Seconds leave out loading the network."
+            "Accuracy and agreement with the original in per cent. Torch-Pruning runs with the one "
+            f"of its criteria ({', '.join(magnitude.CRITERIA)}) that is best on {HELD_OUT:,} "
+            "labelled training images no network was trained on. Seconds leave out loading the "
+            "network."
         ),
     ]
     return "\n".join(lines) + "\n"
