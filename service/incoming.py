@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -42,16 +43,17 @@ async def _receive(request: Request, body: Body, incoming: Incoming, limit: int)
         _refuse_announced(request, limit)
     buffer = bytearray()
     received = 0
-    async for chunk in body.chunks():
-        part = chunk if form is None else form.feed(chunk)
-        received += len(part)
-        if received > limit:
-            raise _too_large(limit)
-        buffer += part
-        if len(buffer) >= CHUNK:
-            await to_thread.run_sync(incoming.write, bytes(buffer))
-            buffer.clear()
-    await to_thread.run_sync(incoming.write, bytes(buffer))
+    async with _Writer(incoming) as writer:
+        async for chunk in body.chunks():
+            part = chunk if form is None else form.feed(chunk)
+            received += len(part)
+            if received > limit:
+                raise _too_large(limit)
+            buffer += part
+            if len(buffer) >= CHUNK:
+                await writer.write(bytes(buffer))
+                buffer.clear()
+        await writer.write(bytes(buffer))
     if form is None:
         return None
     form.finish()
@@ -97,6 +99,29 @@ def _too_large(limit: int, **announced: int) -> IntraFusionError:
         limit=limit,
         **announced,
     )
+
+
+class _Writer:
+    """Writes and hashes one chunk in a thread while the next one arrives."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+        self._busy: asyncio.Task[None] | None = None
+
+    async def write(self, chunk: bytes) -> None:
+        """Begin to write `chunk` as soon as the one before is written."""
+        await self._rest()
+        self._busy = asyncio.create_task(to_thread.run_sync(self._incoming.write, chunk))
+
+    async def _rest(self) -> None:
+        if self._busy is not None:
+            await self._busy
+
+    async def __aenter__(self) -> _Writer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._rest()  # also after an error: nobody may close the file under a write
 
 
 @dataclass

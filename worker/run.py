@@ -11,7 +11,7 @@ from service.problems import problem_of
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
-from service.store.jobs import Claim, claim_job, find_job, release_job, settle_job
+from service.store.jobs import Claim, abandon_job, claim_job, find_job, release_job, settle_job
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.uploads import Upload, find_upload
 from worker.folder import Input, JobFolder, collect, job_folder, lay_out
@@ -28,7 +28,7 @@ def run_delivered(
     """Run the job if it is there to be taken; returns whether it was.
 
     An id may be delivered any number of times. Whatever goes wrong with the job itself ends
-    in its record; only a failing database or blob store raises, and then the lease runs out.
+    in its record; a failing database, disk or blob store raises and costs the attempt.
     """
     with database.write() as session:
         claim = claim_job(session, id=job_id, worker=worker, lease_seconds=settings.lease_seconds)
@@ -37,7 +37,13 @@ def run_delivered(
         return False
     with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=claim.attempt):
         log.info("job claimed", worker=worker)
-        _work(claim, settings, database, blobs)
+        try:
+            _work(claim, settings, database, blobs)
+        except Exception:
+            log.exception("the attempt failed on the worker's side")
+            with database.write() as session:
+                abandon_job(session, claim)
+            raise
     return True
 
 

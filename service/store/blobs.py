@@ -94,8 +94,9 @@ class Blobs:
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, destination)
             return
+        found = obstore.get(self._store, _key(sha256))
         with destination.open("wb") as file:
-            for chunk in obstore.get(self._store, _key(sha256)).stream(min_chunk_size=CHUNK):
+            for chunk in found.stream(min_chunk_size=CHUNK):
                 file.write(chunk)
 
     async def stream(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:

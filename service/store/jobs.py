@@ -160,6 +160,11 @@ def settle_job(
     return True
 
 
+def abandon_job(session: Session, claim: Claim) -> bool:
+    """Let the lease run out now: the attempt is lost, and the reaper decides what follows."""
+    return _change(session, _holds(claim), lease_until=now())
+
+
 def release_job(session: Session, claim: Claim) -> bool:
     """Give an unfinished job back to the queue, or end it where its cancellation was asked for."""
     if _change(

@@ -92,6 +92,24 @@ def test_an_unknown_id_is_nothing_to_do(deliver: Callable[[str], bool]) -> None:
     assert deliver("job_unknown") is False
 
 
+def test_a_failing_disk_costs_the_attempt_at_once(
+    submit: Callable[..., str],
+    deliver: Callable[[str], bool],
+    database: Database,
+    settings: Settings,
+) -> None:
+    job = submit("succeed")
+    for blob in (settings.home / "blobs" / "sha256").rglob("*"):
+        if blob.is_file():
+            blob.unlink()
+    with pytest.raises(FileNotFoundError):
+        deliver(job)
+    with database.write() as session:
+        assert store.reclaim_lost_jobs(session, max_attempts=3) == [job]
+    assert service_jobs.get_job(database=database, id=job).status == "queued"
+    assert list(settings.jobs_folder.iterdir()) == []
+
+
 def test_an_error_of_the_engine_becomes_the_jobs_error(run: Run) -> None:
     job = run("fail", "weights_not_finite")
     assert job.status == "failed"
