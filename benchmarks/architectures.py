@@ -87,8 +87,14 @@ def import_torchvision() -> ModuleType:
 
 
 def randomise(network: nn.Module) -> nn.Module:
-    """Give norms statistics, scales and offsets that a training could have left."""
+    """Give norms statistics, scales and offsets that a training could have left.
+
+    Parameters that start at zero get small values, or they would hide what depends on them.
+    """
     generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if not bool(parameter.any()):
+            parameter.data.normal_(0, 0.02, generator=generator)
     for module in network.modules():
         for name, low, high in (
             ("running_mean", -0.3, 0.3),
@@ -336,7 +342,7 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
         width = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
         if kind == "bert":
             config = library.BertConfig(vocab_size=100, intermediate_size=96, **width)
-            return _Only(library.BertModel(config), "last_hidden_state")
+            return _Only(library.BertForSequenceClassification(config), "logits")
         if kind == "vit":
             config = library.ViTConfig(intermediate_size=96, image_size=32, patch_size=8, **width)
             return _Only(library.ViTForImageClassification(config), "logits")

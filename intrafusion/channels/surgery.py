@@ -55,11 +55,13 @@ def remove(
         for column, atoms in analysis.walk.ranges.items()
         if not bool(alive[atoms.start : atoms.stop].all())
     }
+    sizes = Sizes(analysis.walk.values, alive)
     shrunk = dict(source)
     for (name, dim), positions in staying.items():
         shrunk[name] = shrunk[name].index_select(dim, positions.to(shrunk[name].device))
     try:
-        graph, twins = _resized(analysis, alive)
+        graph, twins = _resized(program, sizes)
+        shrunk.update({n: t.to(program.device) for n, t in sizes.constants.items()})
         result = Removal(replace(program, graph=graph, tensors=shrunk), twins, staying)
         check(analysis, alive, result)
     except (RuntimeError, ValueError) as error:
@@ -117,11 +119,10 @@ def _alive(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Tensor:
     return ~torch.isin(unit, torch.cat(gone))
 
 
-def _resized(analysis: Analysis, alive: Tensor) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
-    sizes = Sizes(analysis.walk.values, alive)
+def _resized(program: Program, sizes: Sizes) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
     graph = fx.Graph()
     twins: dict[fx.Node, fx.Node] = {}
-    for old in analysis.program.graph.nodes:
+    for old in program.graph.nodes:
         new = graph.node_copy(old, twins.__getitem__)
         twins[old] = new
         resize = resize_for(old)

@@ -173,7 +173,8 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
         result = call(node, args, kwargs)
         return Value(result.to("meta"), data=result) if isinstance(result, Tensor) else result
     metas = tree_map(lambda leaf: leaf.meta if isinstance(leaf, Value) else leaf, (args, kwargs))
-    out = call(node, *metas)
+    place = {"device": "meta"} if "device" in kwargs else {}
+    out = call(node, metas[0], {**metas[1], **place})
     planes = rule(record, node, tuple(args), dict(kwargs), out)
     if isinstance(out, Tensor):
         return Value(out, _live(planes))

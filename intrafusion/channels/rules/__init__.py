@@ -11,13 +11,16 @@ import torch
 from torch import fx
 
 from intrafusion.channels.rules import (
+    attention,
     contraction,
     convolution,
+    index,
     join,
     move,
     norm,
     opaque,
     pointwise,
+    recurrent,
     reduction,
     spatial,
 )
@@ -32,6 +35,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(move.PICKS, move.pick),
     **dict.fromkeys(spatial.OPS, spatial.spatial),
     **dict.fromkeys(pointwise.OPS, pointwise.pointwise),
+    **{name: recurrent.recurrent(gates) for name, gates in recurrent.GATES.items()},
     **dict.fromkeys(reduction.REDUCTIONS, reduction.reduce),
     **dict.fromkeys(reduction.SOFTMAXES, reduction.softmax),
     "linear": contraction.linear,
@@ -39,7 +43,11 @@ RULES: dict[str, Rule] = {
     "mm": contraction.matmul,
     "bmm": contraction.matmul,
     "addmm": contraction.addmm,
+    "einsum": contraction.einsum,
     "embedding": contraction.embedding,
+    "index": index.index,
+    "index_select": index.index_select,
+    "scaled_dot_product_attention": attention.attention,
     "convolution": convolution.convolution,
     "batch_norm": norm.channel_norm,
     "instance_norm": norm.channel_norm,
@@ -52,10 +60,14 @@ RULES: dict[str, Rule] = {
 RESIZES: dict[str, Resize] = {
     **dict.fromkeys(move.SIZED, move.resize_shape),
     **dict.fromkeys(move.SPLITS, move.resize_split),
+    **dict.fromkeys(recurrent.GATES, recurrent.resize),
     "unflatten": move.resize_unflatten,
     "slice": move.resize_slice,
     "convolution": convolution.resize,
     "layer_norm": norm.resize_layer_norm,
+    "index": index.resize_index,
+    "index_select": index.resize_index_select,
+    "scaled_dot_product_attention": attention.resize,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from intrafusion.channels.planes import along, core, varying
+from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.walk import Planes, Value, Walk
 
@@ -52,6 +53,52 @@ def addmm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pla
     bias, a, b = args[:3]
     product = Value(out, matmul(walk, node, (a, b), {}, out))
     return merge(walk, node, [product, bias], out.shape)
+
+
+def einsum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """Letters of two operands: shared and gone are summed over, shared and kept meet."""
+    equation = args[0].replace(" ", "")
+    left, _, right = equation.partition("->")
+    terms = left.split(",")
+    operands: list[Value] = list(args[1])
+    if len(terms) != 2 or not right or "." in equation or any(len(set(t)) < len(t) for t in terms):
+        opaque(walk, node, args, kwargs, out)
+        return ()
+    letters = [*right, *sorted(set(left) - {",", *right})]
+    a, b = (_lay_out(v, term, letters) for v, term in zip(operands, terms, strict=True))
+    gone = range(len(right), len(letters))
+    for dim in gone:
+        if letters[dim] in terms[0] and letters[dim] in terms[1]:
+            contract(walk, node, a, dim, b, dim)
+        else:
+            for value in (a, b):
+                if (plane := value.plane_along(dim)) is not None:
+                    walk.freeze(plane, node, "it is summed over without weights")
+    left_over = []
+    for value in (a, b):
+        planes = [p for p in value.planes if not set(varying(p)) & set(gone)]
+        if value.data is not None:
+            for plane in planes:
+                walk.produce(plane)
+        meta = value.meta
+        for dim in reversed(gone):
+            meta, planes = meta.select(dim, 0), [p.select(dim, 0) for p in planes]
+        left_over.append(Value(meta, tuple(planes)))
+    return merge(walk, node, left_over, out.shape)
+
+
+def _lay_out(value: Value, term: str, letters: list[str]) -> Value:
+    """`value` with one dimension per letter, of size 1 where it has none."""
+    order = [term.index(letter) for letter in letters if letter in term]
+
+    def lay(tensor: Tensor) -> Tensor:
+        moved = tensor.permute(order)
+        for dim, letter in enumerate(letters):
+            if letter not in term:
+                moved = moved.unsqueeze(dim)
+        return moved
+
+    return Value(lay(value.meta), tuple(lay(p) for p in value.planes), value.data)
 
 
 def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.planes import compact, core, varying
+from intrafusion.channels.rules.index import resize_strided_slice
 from intrafusion.channels.rules.resize import Sizes, follow
 from intrafusion.channels.walk import Planes, Value, Walk, call
 from intrafusion.program.nodes import arguments
@@ -50,11 +51,6 @@ def reshape(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> P
 def move(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """The very same operation, on the planes."""
     x: Value = args[0]
-    if _is_strided_slice(node, args):
-        for plane in x.planes:
-            if args[1] % x.meta.dim() in varying(plane):
-                walk.freeze(plane, node, "a strided slice runs along its channels")
-        x = Value(x.meta, x.without(args[1]))
     return tuple(compact(call(node, (p, *args[1:]), kwargs)) for p in x.planes)
 
 
@@ -109,6 +105,9 @@ def resize_slice(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     if source.plane_along(dim) is None:
         return
     size = source.shape[dim]
+    if given[3] != 1:
+        resize_strided_slice(new, source, dim, slice(*given[1:]), sizes)
+        return
     start, end, _ = slice(given[1], given[2]).indices(size)
     new.args = (
         new.args[0],
@@ -130,10 +129,6 @@ def resize_split(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     new.target = torch.ops.aten.split_with_sizes.default
     new.args = (new.args[0], pieces, dim)
     new.kwargs = {}
-
-
-def _is_strided_slice(node: fx.Node, args: Any) -> bool:
-    return node.target == torch.ops.aten.slice.Tensor and len(args) > 4 and args[4] != 1
 
 
 def _keep_rectangular(walk: Walk, node: fx.Node, plane: Tensor) -> None:

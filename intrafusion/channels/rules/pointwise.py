@@ -51,15 +51,23 @@ def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[in
                 merged.append(spread)
             else:
                 walk.tie(twin, spread)
-    return tuple(p for p in merged if not _meets_fixed_size(walk, node, p, values))
+    return tuple(p for p in merged if not _stops_at_fixed_size(walk, node, p, values))
 
 
-def _meets_fixed_size(walk: Walk, node: fx.Node, plane: Tensor, values: Sequence[Value]) -> bool:
-    for value in values:
-        offset = plane.dim() - value.meta.dim()
-        for dim in varying(plane):
-            own = dim - offset
-            if own >= 0 and value.shape[own] > 1 and value.plane_along(own) is None:
-                walk.freeze(plane, node, "it meets a tensor whose size along the channels is fixed")
-                return True
+def _stops_at_fixed_size(walk: Walk, node: fx.Node, plane: Tensor, values: Sequence[Value]) -> bool:
+    """Keep `plane` from losing lines along a dimension whose size another value fixes.
+
+    Where it distinguishes channels along other dimensions too, it is enough that every line
+    keeps the same of them; otherwise its channels must stay, and the answer is true.
+    """
+    fixed = [dim for dim in varying(plane) if any(_is_fixed(v, dim - plane.dim()) for v in values)]
+    if len(fixed) == len(varying(plane)) and fixed:
+        walk.freeze(plane, node, "it meets a tensor whose size along the channels is fixed")
+        return True
+    walk.tie_along(plane, fixed)
     return False
+
+
+def _is_fixed(value: Value, dim: int) -> bool:
+    """Whether `value` has a size of its own along `dim`, counted from the end, and no labels."""
+    return -dim <= value.meta.dim() and value.shape[dim] > 1 and value.plane_along(dim) is None

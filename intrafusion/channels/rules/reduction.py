@@ -8,19 +8,26 @@ from torch import Tensor, fx
 
 from intrafusion.channels.planes import varying
 from intrafusion.channels.walk import Planes, Value, Walk
+from intrafusion.program.nodes import name_of
 
 REDUCTIONS = ["mean", "sum", "amax", "amin", "var", "std"]
 SOFTMAXES = ["softmax", "_softmax", "log_softmax", "_log_softmax"]
 
 
 def reduce(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
-    """Planes along the reduced dimensions stay; the others pass."""
+    """Channels along the reduced dimensions stay, the others pass.
+
+    A mean over channels is a statistic like those of layer norm: channels may go from under it.
+    """
     x: Value = args[0]
     dims = _reduced_dims(node, args, kwargs, x)
     keepdim = out.dim() == x.meta.dim()
     planes = []
     for plane in x.planes:
         if set(varying(plane)) & dims:
+            if name_of(node) == "mean" and set(varying(plane)) <= dims:
+                walk.warn(plane, "a mean runs over these channels: it changes when channels go")
+                continue
             walk.freeze(plane, node, "it reduces over its channels")
             continue
         for dim in sorted(dims, reverse=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from torch import Tensor, fx
@@ -17,11 +17,15 @@ from intrafusion.channels.walk import Value
 class Sizes:
     """The sizes of every value before and after, for the nodes of the original graph.
 
-    `alive` holds one boolean per atom.
+    Attributes:
+        values: of each node of the original graph.
+        alive: one boolean per atom.
+        constants: tensors that the new graph needs and the original does not have.
     """
 
     values: Mapping[fx.Node, Any]
     alive: Tensor
+    constants: dict[str, Tensor] = field(default_factory=dict)
 
     def after(self, value: Value) -> list[int]:
         """The shape of `value` once the dead are gone, at the batch of the example inputs."""
@@ -32,6 +36,13 @@ class Sizes:
         head = value.meta.narrow(dim, 0, position)
         planes = [plane.narrow(dim, 0, position) for plane in value.planes]
         return surviving_shape(head.shape, planes, self.alive)[dim]
+
+    def constant(self, new: fx.Node, tensor: Tensor) -> fx.Node:
+        """A node in the new graph, before `new`, that holds `tensor`."""
+        name = f"{new.name}_index"
+        self.constants[name] = tensor
+        with new.graph.inserting_before(new):
+            return new.graph.get_attr(name)
 
 
 Resize: TypeAlias = Callable[[fx.Node, fx.Node, Sizes], None]

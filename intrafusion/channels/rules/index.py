@@ -1,0 +1,108 @@
+"""Indexing by tensors, and slices with a step: positions picked out of a dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrafusion.channels.planes import compact, core, varying
+from intrafusion.channels.rules.resize import Sizes
+from intrafusion.channels.walk import Planes, Value, Walk
+from intrafusion.program.nodes import arguments
+
+
+def index(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """x[…, i, …]: along an indexed dimension only a constant index can be followed."""
+    x: Value = args[0]
+    indices: list[Value | None] = list(args[1])
+    if (constant := _constant(indices)) is not None:
+        dim, positions = constant
+        return tuple(compact(p.index_select(dim, positions)) for p in x.planes)
+    indexed = [d for d, i in enumerate(indices) if i is not None]
+    planes = []
+    for plane in x.planes:
+        if set(varying(plane)) & set(indexed):
+            walk.freeze(plane, node, "an index addresses its channels by number")
+            continue
+        narrow = plane
+        for dim in reversed(indexed):
+            narrow = narrow.select(dim, 0)
+        # The index's own dimensions stand where the indexed ones stood, or first if these
+        # were apart.
+        adjacent = indexed == list(range(indexed[0], indexed[-1] + 1))
+        place = indexed[0] if adjacent else 0
+        for _ in range(out.dim() - narrow.dim()):
+            narrow = narrow.unsqueeze(place)
+        planes.append(narrow.expand(out.shape))
+    return tuple(planes)
+
+
+def index_select(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """Entries of one dimension, by number."""
+    x, dim, positions = args[:3]
+    dim %= x.meta.dim()
+    if positions.data is not None:
+        return tuple(compact(p.index_select(dim, positions.data)) for p in x.planes)
+    for plane in x.planes:
+        if dim in varying(plane):
+            walk.freeze(plane, node, "an index addresses its channels by number")
+    return tuple(core(p).expand(out.shape) for p in x.without(dim))
+
+
+def resize_index(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """A constant index, renumbered among the entries that are left."""
+    source: Value = sizes.values[arguments(old)[0]]
+    indices = [None if i is None else sizes.values[i] for i in arguments(old)[1]]
+    constant = _constant(indices)
+    if constant is None or source.plane_along(constant[0]) is None:
+        return
+    dim, positions = constant
+    renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
+    new.args = (
+        new.args[0],
+        [renumbered if i is not None else None for i in arguments(old)[1]],
+    )
+
+
+def resize_index_select(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """The same for a selection along one dimension."""
+    source: Value = sizes.values[arguments(old)[0]]
+    dim = arguments(old)[1] % source.meta.dim()
+    positions = sizes.values[arguments(old)[2]].data
+    if positions is not None and source.plane_along(dim) is not None:
+        renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
+        new.args = (new.args[0], dim, renumbered)
+
+
+def resize_strided_slice(new: fx.Node, source: Value, dim: int, given: slice, sizes: Sizes) -> None:
+    """What is left of every k-th channel follows no step: it becomes a selection by number."""
+    positions = torch.arange(source.shape[dim])[given]
+    renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
+    new.target = torch.ops.aten.index_select.default
+    new.args = (new.args[0], dim, renumbered)
+
+
+def _renumber(source: Value, dim: int, positions: Tensor, sizes: Sizes) -> Tensor:
+    """Where the surviving ones of `positions` stand among the surviving lines of `source`."""
+    plane = source.plane_along(dim)
+    assert plane is not None
+    lines = sizes.alive[core(plane).long()]
+    others = [d for d in range(plane.dim()) if d != dim]
+    alive = lines.amax(others) if others else lines
+    number = alive.long().cumsum(0) - 1
+    wanted = positions % source.shape[dim]
+    return number[wanted[alive[wanted]]]
+
+
+def _constant(indices: list[Value | None]) -> tuple[int, Tensor] | None:
+    """The dimension and the positions (n,) where one constant vector is the whole index."""
+    given = [(dim, value) for dim, value in enumerate(indices) if value is not None]
+    if len(given) != 1:
+        return None
+    dim, value = given[0]
+    data = value.data
+    if data is None or data.dim() != 1 or data.dtype == torch.bool:
+        return None
+    return dim, data
