@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,7 +16,7 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.batch import BATCHES, generalise
 from intrafusion.program.exported import Capture, capture_module, export_module, lower
-from intrafusion.program.inputs import Examples
+from intrafusion.program.inputs import Examples, Samples
 from intrafusion.program.messages import reason_line
 from intrafusion.program.normalise import normalise
 from intrafusion.program.program import Program
@@ -52,10 +53,19 @@ def capture(
     `MODEL_DOES_NOT_RUN`, `MODEL_NOT_DETERMINISTIC` or `CAPTURE_FAILED`.
     """
     check_finite("parameter", module.named_parameters())
+    examples = _beside(module, examples)
     with _evaluation_mode(module) as was_training:
         if was_training:
             notes = (*notes, _TRAINING_NOTE)
         return _first_that_agrees(module, _ways(module, examples), examples, source, notes)
+
+
+def _beside(module: nn.Module, examples: Examples) -> Examples:
+    """The example inputs on the module's device."""
+    tensor = next(chain(module.parameters(), module.buffers()), None)
+    if tensor is None or tensor.device.type == "cpu":
+        return examples
+    return Samples(tuple(x.to(tensor.device) for x in examples.batch(_OTHER_BATCH)))
 
 
 def capture_exported(exported: ExportedProgram, examples: Examples) -> Program:

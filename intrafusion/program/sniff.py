@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program.containers import (
@@ -53,6 +54,9 @@ def kind_of(path: Path) -> Kind:
     try:
         if start.startswith(ZIP_MAGIC):
             return _kind_of_zip(path)
+        if start.startswith(_LEGACY_MAGIC):
+            _check_legacy(path)
+            return "state_dict"
         if safetensors_header(path) is not None:
             return "safetensors"
     except DamagedContainerError as error:
@@ -61,8 +65,6 @@ def kind_of(path: Path) -> Kind:
             f"The file cannot be read: {error}.",
             "Upload it again, and compare its sha256 with the original's.",
         ) from error
-    if start.startswith(_LEGACY_MAGIC):
-        return "state_dict"
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise _unsafe("The file is a Python pickle, which could run any code when it is loaded.")
     what = "is empty" if not start else f"starts with {start[:8]!r}"
@@ -101,25 +103,39 @@ def _kind_of_zip(path: Path) -> Kind:
 
 
 def _check_pickle(path: Path, entry: zipfile.ZipInfo) -> None:
-    """Refuse a pickle that names classes and functions beyond those that tensors need."""
     if entry.file_size > _MAX_PICKLE_BYTES:
         raise DamagedContainerError("its description of tensors is too long")
     with zipfile.ZipFile(path) as archive:
         try:
-            opcodes = list(pickletools.genops(archive.read(entry)))
-        except (ValueError, zipfile.BadZipFile) as error:
-            raise DamagedContainerError(f"its data.pkl is no pickle ({error})") from error
-    for opcode, argument, _ in opcodes:
-        if opcode.name not in ("GLOBAL", "INST"):
-            continue
-        module, _, name = str(argument).partition(" ")
-        plain = module in _PLAIN_GLOBALS
-        if module in ("builtins", "__builtin__"):
-            plain = name in _PLAIN_BUILTINS
-        if not plain:
-            raise _unsafe(
-                f"The file is a pickle that needs {module}.{name}; loading such a file runs code."
-            )
+            content = archive.read(entry)
+        except zipfile.BadZipFile as error:
+            raise DamagedContainerError(f"its data.pkl is damaged ({error})") from error
+    _check_globals(BytesIO(content))
+
+
+def _check_legacy(path: Path) -> None:
+    # A magic number, a version, a description of the machine, and then the objects.
+    with path.open("rb") as file:
+        for _ in range(4):
+            _check_globals(file)
+
+
+def _check_globals(pickled: IO[bytes]) -> None:
+    """Refuse a pickle that names classes and functions beyond those that tensors need."""
+    try:
+        for opcode, argument, _ in pickletools.genops(pickled):
+            if opcode.name in ("GLOBAL", "INST"):
+                module, _, name = str(argument).partition(" ")
+                plain = module in _PLAIN_GLOBALS
+                if module in ("builtins", "__builtin__"):
+                    plain = name in _PLAIN_BUILTINS
+                if not plain:
+                    raise _unsafe(
+                        f"The file is a pickle that needs {module}.{name}; loading such a file "
+                        "runs code."
+                    )
+    except ValueError as error:
+        raise DamagedContainerError(f"it holds a pickle that breaks off ({error})") from error
 
 
 def _unsafe(message: str) -> IntraFusionError:

@@ -100,12 +100,19 @@ def test_bare_pickles(tmp_path: Path, protocol: int) -> None:
     assert refusal(tmp_path / "list.pkl").code is ErrorCode.UNSAFE_PICKLE
 
 
-def test_pickled_module_names_what_it_needs(tmp_path: Path) -> None:
-    torch.save(build("vgg"), tmp_path / "net.pt")
+@pytest.mark.parametrize("in_zip", [True, False])
+def test_pickled_module_names_what_it_needs(tmp_path: Path, in_zip: bool) -> None:
+    torch.save(build("vgg"), tmp_path / "net.pt", _use_new_zipfile_serialization=in_zip)
     error = refusal(tmp_path / "net.pt")
     assert error.code is ErrorCode.UNSAFE_PICKLE
     assert "tests.networks.VGGSmall" in error.message
     assert "state_dict()" in error.hint
+
+
+@pytest.mark.parametrize("length", [20, 100, 200, 1000])
+def test_cut_legacy_state_dict(files: Path, tmp_path: Path, length: int) -> None:
+    (tmp_path / "cut").write_bytes((files / "legacy.state_dict").read_bytes()[:length])
+    assert refusal(tmp_path / "cut").code is ErrorCode.CORRUPT_MODEL
 
 
 class Exploit:
