@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.batch import BATCHES, generalise
+from intrafusion.program.constants import fold_constants
 from intrafusion.program.exported import Capture, capture_module, export_module, lower
 from intrafusion.program.inputs import Examples, Samples
 from intrafusion.program.messages import reason_line
@@ -99,7 +100,7 @@ def _first_that_agrees(
         except Exception as error:  # noqa: BLE001 - export of foreign code raises anything
             failures.append(f"{type(error).__name__}: {reason_line(error)}.")
             continue
-        program = _program(graph, captured, inputs, source, notes)
+        program = fold_constants(_program(graph, captured, inputs, source, notes))
         failure = _difference(program, (inputs, expected), (others, expected_others))
         if failure is None:
             # Frozen TorchScript has parameters that only show now.
