@@ -18,8 +18,28 @@ from intrafusion.program.nodes import name_of
 from intrafusion.program.program import Program
 
 _REARRANGING = frozenset(
-    "reshape view permute transpose t squeeze unsqueeze slice select expand split "
-    "split_with_sizes unbind index index_select gather embedding cat stack _to_copy".split()
+    [
+        "reshape",
+        "view",
+        "permute",
+        "transpose",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "slice",
+        "select",
+        "expand",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "index",
+        "index_select",
+        "gather",
+        "embedding",
+        "cat",
+        "stack",
+        "_to_copy",
+    ]
 )
 """Operations that leave a parameter what it is: following them keeps its name."""
 
