@@ -109,7 +109,7 @@ def compress(
         with clock.step("fold"):
             folded = fold_batch_norm(program)
         with clock.step("analyse"):
-            analysis = analyse(folded.program)
+            analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
             counts = _counts(analysis, spec)
         maps = {}
         producers = spec.producers
@@ -215,7 +215,7 @@ def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
     for group in analysis.groups:
         if not _selected(group, spec):
             continue
-        keep = max(1, len(group) - round(len(group) * spec.sparsity))
+        keep = max(1, len(group) - round(len(group) * _sparsity(group, spec)))
         keep = min(len(group), math.ceil(keep / spec.round_to) * spec.round_to)
         if keep < len(group):
             counts[group] = keep
@@ -231,11 +231,17 @@ def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
     return counts
 
 
-def _selected(group: Group, spec: CompressionSpec) -> bool:
-    def matches(patterns: list[str]) -> bool:
-        return any(fnmatchcase(b.tensor, p) for b in group.bindings for p in patterns)
+def _sparsity(group: Group, spec: CompressionSpec) -> float:
+    own = (share for name, share in spec.group_sparsity.items() if _matches(group, [name]))
+    return next(own, spec.sparsity)
 
-    return (not spec.include or matches(spec.include)) and not matches(spec.exclude)
+
+def _selected(group: Group, spec: CompressionSpec) -> bool:
+    return (not spec.include or _matches(group, spec.include)) and not _matches(group, spec.exclude)
+
+
+def _matches(group: Group, patterns: list[str]) -> bool:
+    return any(fnmatchcase(b.tensor, pattern) for b in group.bindings for pattern in patterns)
 
 
 def _plan(

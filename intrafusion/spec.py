@@ -92,6 +92,21 @@ class CompressionSpec(SpecModel):
             "`auto` is `calibration` where there are samples and `none` where there are not."
         ),
     )
+    attention: Literal["width", "heads"] = Field(
+        default="width",
+        description=(
+            "What attention loses: `width`, the same number of channels in every head, or whole "
+            "`heads`."
+        ),
+    )
+    group_sparsity: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=dict,
+        description=(
+            "A sparsity of its own for groups with a parameter matching a name or glob; the first "
+            "that matches counts, and 0 leaves a group whole."
+        ),
+        examples=[{"layer4.*": 0.7, "layer1.*": 0.2}],
+    )
     include: list[str] = Field(
         default_factory=list,
         description="Only groups with a parameter matching one of these names or globs; [] is all.",

@@ -118,9 +118,12 @@ class Analysis:
         return covered / max(1, self.program.parameter_count)
 
 
-def analyse(program: Program) -> Analysis:
-    """Find the groups of `program`: which channels can be removed, and which only together."""
-    record = walk(program)
+def analyse(program: Program, *, whole_heads: bool = False) -> Analysis:
+    """Find the groups of `program`: which channels can be removed, and which only together.
+
+    An attention loses channels of every head, or with `whole_heads` heads.
+    """
+    record = walk(program, whole_heads=whole_heads)
     units = solve(record)
     groups = _groups(record, units)
     return Analysis(program, groups, _frozen(record, units), record, units)

@@ -82,7 +82,7 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
         (name, dim): (torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]])
         for (name, dim), atoms in analysis.walk.ranges.items()
     }
-    again = walk(result.program, seeds)
+    again = walk(result.program, seeds, whole_heads=analysis.walk.whole_heads)
     # A dimension with one channel left has no plane of its own any more.
     followed = alive.clone()
     for (name, dim), atoms in analysis.walk.ranges.items():

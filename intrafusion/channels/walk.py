@@ -80,6 +80,7 @@ class Walk:
     consumed: list[Tensor] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     seeds: Mapping[tuple[str, int], Tensor] | None = None
+    whole_heads: bool = False
 
     def tie(self, a: Tensor, b: Tensor) -> None:
         """Entries of `a` and `b` at the same (broadcast) position live and die together."""
@@ -137,15 +138,21 @@ class Walk:
         return torch.arange(atoms.start, atoms.stop)
 
 
-def walk(program: Program, seeds: Mapping[tuple[str, int], Tensor] | None = None) -> Walk:
+def walk(
+    program: Program,
+    seeds: Mapping[tuple[str, int], Tensor] | None = None,
+    *,
+    whole_heads: bool = False,
+) -> Walk:
     """Walk the graph of `program` once, at the batch of its example inputs.
 
     `seeds` gives the atoms of each (tensor, dimension) instead of fresh ones: to follow the
-    atoms of an earlier walk through a program that has lost some of them.
+    atoms of an earlier walk through a program that has lost some of them. With `whole_heads`
+    the heads of an attention are units, else the channels that all its heads have.
     """
     from intrafusion.channels.rules import rule_for
 
-    record = Walk(seeds=seeds)
+    record = Walk(seeds=seeds, whole_heads=whole_heads)
     inputs = iter(program.example_inputs)
     for node in program.graph.nodes:
         if node.op == "placeholder":

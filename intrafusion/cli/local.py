@@ -73,6 +73,8 @@ def compress(
     compensation: o.Compensation = o.SPEC_DEFAULTS.compensation,
     include: o.Include = None,
     exclude: o.Exclude = None,
+    group_sparsity: o.GroupSparsity = None,
+    attention: o.Attention = "width",
     round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
     report: o.ReportFile = None,
@@ -102,6 +104,8 @@ def compress(
         compensation=compensation,
         include=include or [],
         exclude=exclude or [],
+        group_sparsity=o.pairs(group_sparsity),
+        attention=attention,
         round_to=round_to,
         seed=seed,
     )

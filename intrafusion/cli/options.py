@@ -150,6 +150,23 @@ Exclude = Annotated[
         rich_help_panel=_SPEC,
     ),
 ]
+GroupSparsity = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group-sparsity",
+        metavar="GLOB=SHARE",
+        help="A sparsity of its own for groups with a parameter of such a name; repeatable.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Attention = Annotated[
+    str,
+    typer.Option(
+        "--attention",
+        help="What attention loses: width (channels of every head) or heads.",
+        rich_help_panel=_SPEC,
+    ),
+]
 RoundTo = Annotated[
     int,
     typer.Option(
@@ -211,6 +228,21 @@ Timeout = Annotated[
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 SPEC_DEFAULTS = CompressionSpec()
+
+
+def pairs(given: list[str] | None) -> dict[str, str]:
+    """`GLOB=SHARE` as a mapping; raises `INVALID_SPEC` where there is no `=`."""
+    found = {}
+    for text in given or []:
+        name, separator, share = text.rpartition("=")
+        if not separator:
+            raise IntraFusionError(
+                ErrorCode.INVALID_SPEC,
+                f"--group-sparsity {text!r} has no share.",
+                "Write it as 'layer4.*=0.7'.",
+            )
+        found[name] = share
+    return found
 
 
 def build_spec(**fields: Any) -> CompressionSpec:

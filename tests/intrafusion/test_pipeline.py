@@ -193,3 +193,11 @@ def test_the_light_parts_need_no_torch() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert intrafusion.__version__
+
+
+def test_groups_may_have_a_sparsity_of_their_own() -> None:
+    spec = CompressionSpec(
+        sparsity=0.5, group_sparsity={"features.0.weight": 0.25, "classifier.*": 0}
+    )
+    report = compress(program_of("vgg"), spec).report
+    assert [(g.units, g.kept) for g in report.groups] == [(8, 6), (12, 6), (16, 16), (20, 20)]

@@ -16,10 +16,11 @@ from intrafusion.program.nodes import arguments
 def attention(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """softmax(q kᵀ) v, with q (…, L, E), k (…, S, E) and v (…, S, V).
 
-    q and k are summed over E. Every head keeps the same channels of E, and the same of V.
+    q and k are summed over E. Every head keeps the same channels of E, and the same of V, unless
+    heads go whole.
     """
     q, k, v = args[:3]
-    contract(walk, node, q, -1, k, -1)
+    heads = contract(walk, node, q, -1, k, -1)
     for value in (q, k, *args[3:4], *kwargs.values()):
         for plane in value.without(-1) if isinstance(value, Value) else ():
             walk.freeze(plane, node, "attention runs along its channels")
@@ -28,13 +29,16 @@ def attention(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) ->
         if out.dim() - 1 not in varying(plane):
             walk.freeze(plane, node, "attention runs along its channels")
             continue
-        walk.tie_along(plane, [d for d in varying(plane) if d != out.dim() - 1])
+        if heads:
+            walk.tie(plane, core(heads[0], varying(heads[0])))
+        else:
+            walk.tie_along(plane, [d for d in varying(plane) if d != out.dim() - 1])
         if plane.shape[:-2] == out.shape[:-2]:
             planes.append(plane.narrow(-2, 0, 1).expand(out.shape))
         else:
             # Grouped queries: each head of v serves several heads of the output.
-            heads = [d for d in range(plane.dim() - 2) if plane.shape[d] != out.shape[d]]
-            for dim in heads:
+            shared = [d for d in range(plane.dim() - 2) if plane.shape[d] != out.shape[d]]
+            for dim in shared:
                 plane = plane.repeat_interleave(out.shape[dim] // plane.shape[dim], dim)
             planes.append(core(plane, varying(plane)).narrow(-2, 0, 1).expand(out.shape))
     return tuple(planes)

@@ -35,16 +35,15 @@ def matmul(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pl
     if out.dim() < 2:
         contract(walk, node, a, -1, b, -2)
         return ()
-    contract(walk, node, a, -1, b, -2)
+    heads = contract(walk, node, a, -1, b, -2)
     if b.data is not None and (made := b.plane_along(-1)) is not None:
         walk.produce(made)
-    values = [
-        Value(
-            v.meta.narrow(dim, 0, 1),
-            tuple(p.narrow(dim, 0, 1) for p in v.without(dim)),
-        )
-        for v, dim in ((a, -1), (b, -2))
-    ]
+    values = []
+    for value, dim in ((a, -1), (b, -2)):
+        meta = value.meta.narrow(dim, 0, 1)
+        planes = [p.narrow(dim, 0, 1) for p in value.without(dim)]
+        kept = [core(head, varying(head)).expand(meta.shape) for head in heads]
+        values.append(Value(meta, (*kept, *planes)))
     return merge(walk, node, values, out.shape)
 
 
@@ -113,11 +112,13 @@ def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) ->
     return (along(_row(made, 1), out.dim() - 1, out.shape),)
 
 
-def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: int) -> None:
+def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: int) -> Planes:
     """Sum `a` along `a_dim` against `b` along `b_dim`: what meets there is one channel.
 
     A plane that also varies along another dimension, such as the heads of an attention, is tied
-    along it, so that every head keeps the same channels.
+    along it, so that every head keeps the same channels. With `whole_heads` a head is tied
+    instead, and what is returned is the plane of the heads, of the shape of `a` with one entry
+    along `a_dim`; otherwise nothing is.
     """
     pa, pb = a.plane_along(a_dim), b.plane_along(b_dim)
     if pb is not None and b.data is not None:
@@ -126,10 +127,34 @@ def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: i
         for plane in (pa, pb):
             if plane is not None:
                 walk.freeze(plane, node, "it is read against channels that cannot be removed")
-        return
+        return ()
+    if walk.whole_heads and (heads := _whole_heads(walk, a, pa, a_dim, pb, b_dim)) is not None:
+        return (heads,)
     for plane, dim in ((pa, a_dim), (pb, b_dim)):
         walk.tie_along(plane, [d for d in varying(plane) if d != dim % plane.dim()])
     walk.tie(_row(pa, a_dim), _row(pb, b_dim))
+    return ()
+
+
+def _whole_heads(
+    walk: Walk, a: Value, pa: Tensor, a_dim: int, pb: Tensor, b_dim: int
+) -> Tensor | None:
+    """Tie each head of two activations into one unit; the plane of the heads.
+
+    None where the planes do not have the same heads, along leading dimensions.
+    """
+    batch = range(pa.dim() - 2)
+    heads = [d for d in varying(pa) if d in batch]
+    if a.data is not None or not heads or heads != [d for d in varying(pb) if d in batch]:
+        return None
+    if any(pa.shape[d] != pb.shape[d] for d in heads):
+        return None
+    for plane in (pa, pb):
+        walk.tie_along(plane, [d for d in varying(plane) if d not in batch])
+    walk.tie(core(pa, heads), core(pb, heads))
+    return core(pa, heads).expand(
+        *(1 if d == a_dim % a.meta.dim() else s for d, s in enumerate(a.shape))
+    )
 
 
 def _row(plane: Tensor, dim: int) -> Tensor:

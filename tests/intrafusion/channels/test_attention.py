@@ -1,0 +1,79 @@
+"""Attention loses channels of every head, or whole heads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from intrafusion import CompressionSpec, compress, load
+from intrafusion.channels import analyse, remove
+from tests.intrafusion.programs import halves, relative_error, zeroed
+
+HEADS, WIDTH = 4, 6
+
+
+class Attention(nn.Module):
+    """q, k and v from one layer or from three; written out, or as one operation."""
+
+    def __init__(self, packed: bool, fused: bool) -> None:
+        super().__init__()
+        self.packed, self.fused = packed, fused
+        size = HEADS * WIDTH
+        self.embed = nn.Linear(5, 10)
+        self.qkv = nn.Linear(10, 3 * size)
+        self.q, self.k, self.v = (nn.Linear(10, size) for _ in range(3))
+        self.project = nn.Linear(size, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.embed(x))
+        batch, length, _ = x.shape
+        if self.packed:
+            qkv = self.qkv(x).reshape(batch, length, 3, HEADS, WIDTH).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.unbind(0)
+        else:
+            q, k, v = (
+                layer(x).view(batch, length, HEADS, WIDTH).transpose(1, 2)
+                for layer in (self.q, self.k, self.v)
+            )
+        if self.fused:
+            y = functional.scaled_dot_product_attention(q, k, v)
+        else:
+            y = (q @ k.transpose(-2, -1) * WIDTH**-0.5).softmax(-1) @ v
+        return self.project(y.transpose(1, 2).reshape(batch, length, HEADS * WIDTH))
+
+
+@pytest.mark.parametrize("whole_heads", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_zero_then_remove(packed: bool, fused: bool, whole_heads: bool) -> None:
+    torch.manual_seed(0)
+    program = load(Attention(packed, fused).eval(), input_shapes=[(1, 9, 5)])
+    analysis = analyse(program, whole_heads=whole_heads)
+    sizes = sorted(len(group) for group in analysis.groups)
+    if whole_heads:
+        assert sizes == [HEADS, 10]
+    elif packed:
+        assert sizes == [WIDTH, 10]
+    else:
+        assert sizes == [WIDTH, WIDTH, 10]
+    kept = halves(analysis)
+    smaller, reference = remove(analysis, kept).program, zeroed(analysis, kept)
+    for batch in (1, 2, 5):
+        x = torch.randn(batch, 9, 5)
+        assert relative_error(smaller(x), reference(x)) <= 1e-5
+
+
+def test_the_spec_chooses() -> None:
+    program = load(Attention(True, True).eval(), input_shapes=[(1, 9, 5)])
+    by_head = compress(program, CompressionSpec(attention="heads", include=["qkv.*"]))
+    by_width = compress(program, CompressionSpec(attention="width", include=["qkv.*"]))
+    assert [(g.units, g.kept) for g in by_head.report.groups if g.kept < g.units] == [
+        (10, 5),
+        (4, 2),
+    ]
+    assert [(g.units, g.kept) for g in by_width.report.groups if g.kept < g.units] == [
+        (10, 5),
+        (6, 3),
+    ]
