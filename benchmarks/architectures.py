@@ -301,7 +301,7 @@ class EncoderNet(nn.Module):
 
 
 class TwoInTwoOut(nn.Module):
-    """Two inputs; a dict with a tensor and a tuple comes out."""
+    """Two inputs; a tensor and a dict come out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -310,10 +310,10 @@ class TwoInTwoOut(nn.Module):
         self.trunk = nn.Linear(32, 24)
         self.scores, self.low, self.high = nn.Linear(24, 5), nn.Linear(24, 2), nn.Linear(24, 2)
 
-    def forward(self, image: Tensor, vector: Tensor) -> dict[str, Any]:
+    def forward(self, image: Tensor, vector: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joined = torch.cat([self.image(image).mean((2, 3)), self.vector(vector)], 1)
         y = functional.relu(self.trunk(joined))
-        return {"scores": self.scores(y), "range": (self.low(y), self.high(y))}
+        return self.scores(y), {"low": self.low(y), "high": self.high(y)}
 
 
 class Detector(nn.Module):
@@ -394,6 +394,11 @@ class _Towers(nn.Module):
 
     def forward(self, words: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         return self.text(words).text_embeds, self.vision(image).image_embeds
+
+
+def named(name: str) -> Architecture:
+    """The architecture of the zoo with that name; raises `KeyError` where there is none."""
+    return {architecture.name: architecture for architecture in ZOO}[name]
 
 
 ZOO: tuple[Architecture, ...] = (

@@ -1,0 +1,96 @@
+"""One row per architecture and input form, and the same networks through Torch-Pruning.
+
+    python -m benchmarks.zoo [NAME …] [--forms module,traced,scripted,exported]
+
+Writes results/zoo.md and .json unless NAMEs are given; exits 1 where a row breaks a promise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.architectures import ZOO
+from benchmarks.zoo.forms import FORMS
+from benchmarks.zoo.peer import PeerRow, measure_peer
+from benchmarks.zoo.processes import RowProcessError, in_own_process
+from benchmarks.zoo.row import Row, measure
+from benchmarks.zoo.table import as_markdown, broken_promises, slow_rows
+from intrafusion.program.emit import FORMATS
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+_DEFAULT_FORMS = ("module", "traced", "scripted", "exported")
+
+
+def measured(name: str, form: str, formats: Sequence[str], seconds: float) -> Row:
+    """A row from a process of its own; one that dies or takes too long is a failure."""
+    with TemporaryDirectory() as folder:
+        try:
+            return in_own_process(partial(measure, name, form, formats, Path(folder)), seconds)
+        except RowProcessError as failure:
+            return Row(name, form, failure=str(failure))
+
+
+def measured_peer(name: str, seconds: float) -> PeerRow:
+    """The same for Torch-Pruning."""
+    try:
+        return in_own_process(partial(measure_peer, name), seconds)
+    except RowProcessError as failure:
+        return PeerRow(name, failure=str(failure))
+
+
+def write(rows: Sequence[Row], peers: Sequence[PeerRow]) -> None:
+    """Keep the results so far: a run of half an hour may be cut short."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "zoo.md").write_text(as_markdown(rows, peers))
+    record = {"rows": [r.as_json() for r in rows], "torch_pruning": [p.as_json() for p in peers]}
+    (RESULTS / "zoo.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says, checked."""
+    names = [architecture.name for architecture in ZOO]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--forms", default=",".join(_DEFAULT_FORMS), help=", ".join(FORMS))
+    parser.add_argument("--formats", default=",".join(FORMATS), help="what is written")
+    parser.add_argument("--timeout", type=float, default=240, help="seconds a row may take")
+    parser.add_argument("--no-peer", action="store_true", help="leave Torch-Pruning out")
+    given = parser.parse_args()
+    given.forms, given.formats = given.forms.split(","), given.formats.split(",")
+    unknown = {*given.names} - {*names} | {*given.forms} - {*FORMS} | {*given.formats} - {*FORMATS}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    given.whole, given.names = not given.names, given.names or names
+    return given
+
+
+def main() -> None:
+    given = arguments()
+    rows: list[Row] = []
+    peers: list[PeerRow] = []
+    for name in given.names:
+        for form in given.forms:
+            row = measured(name, form, given.formats, given.timeout)
+            rows.append(row)
+            print(f"{name}, {form}: {row.unmade or row.failure or 'pruned'}", file=sys.stderr)
+        if not given.no_peer:
+            peer = measured_peer(name, given.timeout)
+            peers.append(peer)
+            print(f"{name}, Torch-Pruning: {peer.failure or 'pruned'}", file=sys.stderr)
+        if given.whole:
+            write(rows, peers)
+    print(as_markdown(rows, peers))
+    for slow in slow_rows(rows, peers):
+        print(f"slow: {slow}", file=sys.stderr)
+    if broken := list(broken_promises(rows)):
+        sys.exit("\n".join(broken))
+
+
+if __name__ == "__main__":
+    main()
