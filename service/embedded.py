@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,17 @@ def serve(
     _refuse_public(host)
     folder = Path(home).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    with _sigterm_like_ctrl_c(), _alone_in(folder), _listening(host, port) as listener:
+    with (
+        _sigterm_like_ctrl_c(),
+        _alone_in(folder),
+        _listening(host, port) as listener,
+        ExitStack() as cleaning,
+    ):
         settings = Settings(**({"sandbox": _sandbox_default()} | given | {"home": folder}))
         members = []
         if "redis_url" not in settings.model_fields_set:
             redis = own_redis(folder)
+            cleaning.callback(redis.clean)
             members.append(redis.member)
             settings = settings.model_copy(update={"redis_url": redis.url})
         members.append(_worker(settings, folder))

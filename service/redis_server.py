@@ -16,10 +16,19 @@ _MAX_SOCKET_PATH = 100  # the kernel takes 107 bytes; the server appends to it w
 
 @dataclass(frozen=True)
 class OwnRedis:
-    """The server as a member of the household, and its address."""
+    """The server as a member of the household, and its address.
+
+    `apart` is the folder of its socket where the home's own path is too long for one.
+    """
 
     member: Member
     url: str
+    apart: Path | None = None
+
+    def clean(self) -> None:
+        """Leave nothing outside the home; to be called once the server has stopped."""
+        if self.apart is not None:
+            shutil.rmtree(self.apart, ignore_errors=True)
 
 
 def own_redis(home: Path) -> OwnRedis:
@@ -30,9 +39,10 @@ def own_redis(home: Path) -> OwnRedis:
     """
     data = home / "redis"
     data.mkdir(mode=0o700, exist_ok=True)
-    path = data / "redis.sock"
+    path, apart = data / "redis.sock", None
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-        path = Path(tempfile.mkdtemp(prefix="intrafusion-")) / "redis.sock"
+        apart = Path(tempfile.mkdtemp(prefix="intrafusion-"))
+        path = apart / "redis.sock"
     command = [
         _binary(),
         *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"),
@@ -46,7 +56,7 @@ def own_redis(home: Path) -> OwnRedis:
         folder=data,
         stop_seconds=10,
     )
-    return OwnRedis(member=member, url=f"unix://{path}")
+    return OwnRedis(member=member, url=f"unix://{path}", apart=apart)
 
 
 def _binary() -> str:
