@@ -34,8 +34,7 @@ def out_spec(program: ExportedProgram) -> pytree.TreeSpec:
 
 def load_script(path: Path) -> torch.jit.ScriptModule:
     """`torch.jit.load` onto the CPU; runs code from the file."""
-    load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
-    return load(str(path), map_location="cpu")
+    return _load(str(path))
 
 
 def copy_script(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
@@ -43,8 +42,34 @@ def copy_script(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     file = BytesIO()
     save_script(script, file, {})
     file.seek(0)
+    return _load(file)
+
+
+def _load(source: str | BinaryIO) -> torch.jit.ScriptModule:
     load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
-    return load(file, map_location="cpu")
+    script = load(source, map_location="cpu")
+    _lift_sizes(script)
+    return script
+
+
+def _lift_sizes(script: torch.jit.ScriptModule) -> None:
+    """Have sizes pass through `lift_fresh`, which does nothing, before they are computed with.
+
+    Traced TorchScript holds sizes as tensors. Export follows the arithmetic on them to the
+    number at its end only where it has seen them enter, and this is what it sees. A method's
+    graph can be changed until it first runs.
+    """
+    for module in script.modules():
+        compiled: Any = module._c
+        for name in compiled._method_names():
+            graph = compiled._get_method(name).graph
+            for node in graph.findAllNodes("prim::NumToTensor"):
+                size = node.output()
+                if any(use.user.kind() == "aten::lift_fresh" for use in size.uses()):
+                    continue  # Modules of one type share their methods.
+                lift = graph.create("aten::lift_fresh", [size], 1)
+                lift.insertAfter(node)
+                size.replaceAllUsesAfterNodeWith(lift, lift.output())
 
 
 def is_frozen(script: torch.jit.ScriptModule) -> bool:

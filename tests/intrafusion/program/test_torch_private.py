@@ -58,6 +58,20 @@ def test_load_script(script: torch.jit.ScriptModule, tmp_path: Path) -> None:
     )
 
 
+class Padded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (0, (7 - x.shape[1] % 7) % 7))
+
+
+def test_sizes_in_a_trace_are_numbers(tmp_path: Path) -> None:
+    torch.jit.trace(Padded(), torch.randn(2, 10)).save(tmp_path / "net.pt")
+    script = torch_private.load_script(tmp_path / "net.pt")
+    inputs = (torch.randn(2, 10),)
+    torch.testing.assert_close(script(*inputs), Padded()(*inputs))
+    exported = torch_private.export_script(script, inputs)
+    assert exported.module()(*inputs).shape == (2, 14)
+
+
 def test_copy_script(script: torch.jit.ScriptModule) -> None:
     copy = torch_private.copy_script(script)
     with torch.no_grad():
