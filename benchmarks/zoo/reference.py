@@ -170,10 +170,6 @@ def _mean(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: 
     return (x * mask).sum(dims, keepdim=keepdim) / mask.sum(dims, keepdim=keepdim)
 
 
-def _amax(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False) -> Tensor:
-    return x.masked_fill(~mask, -torch.inf).amax(dims, keepdim=keepdim)
-
-
 def _trailing(x: Tensor, shape: Sequence[int], *_: Any) -> list[int]:
     return list(range(x.dim() - len(shape), x.dim()))
 
@@ -192,6 +188,5 @@ _MASKED: dict[str, tuple[_Dims, Callable[..., Tensor]]] = {
     "layer_norm": (_trailing, _layer_norm),
     "group_norm": (_channels, _group_norm),
     "mean": (_listed, _mean),
-    "amax": (_listed, _amax),
 }
 """By operation: the dimensions it reduces, and how it does so over the channels that stay."""
