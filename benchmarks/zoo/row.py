@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,9 +21,11 @@ from intrafusion.channels import analyse, remove
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program, torch_private
 
+T = TypeVar("T")
+
 BATCHES = (1, 2, 5)
 EXAMPLE_BATCH = 2
-_REPEATS = 5
+_REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Row:
         errors: zero-then-remove error by batch size.
         self_check: whether walking the shrunk graph again found the channels that stayed.
         formats: by output format, what went wrong; "" where nothing did.
-        forward_seconds: one pass of the network as an nn.Module at a batch of 2.
+        forward_seconds: one pass of the network as an nn.Module at a batch of 2; processor time,
+            as all seconds here.
         capture_seconds: `intrafusion.load`.
         analysis_seconds: `analyse`.
         model_bytes: parameters and buffers.
@@ -70,14 +73,19 @@ class Row:
 
 
 def median_seconds(call: Callable[[], object]) -> float:
-    """The median time of some calls, after one that is not counted."""
+    """The median processor time of some calls, after one that is not counted.
+
+    On one thread this is the time it takes on a machine that does nothing else.
+    """
     call()
-    times = []
-    for _ in range(_REPEATS):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return statistics.median(seconds(call)[1] for _ in range(_REPEATS))
+
+
+def seconds(call: Callable[[], T]) -> tuple[T, float]:
+    """What `call` returns, and the processor time it took."""
+    began = time.process_time()
+    result = call()
+    return result, time.process_time() - began
 
 
 def measure(name: str, form: str, formats: Sequence[str], folder: Path) -> Row:
@@ -125,9 +133,8 @@ class _Measuring:
 
         before = resident_bytes()
         self.step = "load"
-        began = time.perf_counter()
-        program = intrafusion.load(source, example_inputs=inputs)
-        self.note(capture_seconds=time.perf_counter() - began)
+        program, taken = seconds(lambda: intrafusion.load(source, example_inputs=inputs))
+        self.note(capture_seconds=taken)
         shrunk = self._prune(program)
         self.note(peak_bytes=max(0, peak_bytes() - before))
         for name in self._formats:

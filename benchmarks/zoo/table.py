@@ -67,8 +67,8 @@ def as_markdown(rows: Sequence[Row], peers: Sequence[PeerRow]) -> str:
             "A random half of every group's units goes. Error: largest difference from the "
             "original with the same units zeroed and norm statistics taken over the others, "
             "relative to the largest output. Capture is `intrafusion.load`; analysis and forward "
-            "(the nn.Module, batch 2) are medians. Peak memory is of load, analysis and removal, "
-            "beyond what the process held before."
+            "(the nn.Module, batch 2) are medians; seconds are of processor time. Peak memory is "
+            "of load, analysis and removal, beyond what the process held before."
         ),
         "",
     ]
