@@ -16,8 +16,10 @@ from intrafusion.spec import CompressionSpec, ModelDescription
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
-Output = Literal["torchscript", "safetensors"]
-"""A file a job can make besides its report: `model.pt`, `model.safetensors`."""
+Output = Literal["torchscript", "safetensors", "exported", "onnx"]
+"""A file a job can make besides its report: `model.pt`, `model.safetensors`, `model.pt2`,
+`model.onnx`.
+"""
 
 T = TypeVar("T")
 

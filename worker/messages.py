@@ -12,7 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from intrafusion.api import JobRequest
 
 ORDER = "job.json"
-MODEL_OUTPUTS = {"torchscript": "model.pt", "safetensors": "model.safetensors"}
+MODEL_OUTPUTS = {
+    "torchscript": "model.pt",
+    "safetensors": "model.safetensors",
+    "exported": "model.pt2",
+    "onnx": "model.onnx",
+}
 REPORT = "report.json"
 
 _Word = Annotated[str, Field(max_length=64)]

@@ -178,7 +178,8 @@ _OUTPUT = typer.Option(
     "--output",
     "-o",
     metavar="FILE",
-    help="Where the smaller network goes; .pt is TorchScript, .safetensors a state dict.",
+    help="Where the smaller network goes; .pt is TorchScript, .safetensors a state dict, "
+    ".pt2 what torch.export loads, .onnx ONNX.",
     dir_okay=False,
     show_default=False,
     rich_help_panel="Results",

@@ -20,7 +20,12 @@ from intrafusion.client import Client, error_of
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import Progress
 
-_OUTPUT_OF: dict[str, Output] = {".pt": "torchscript", ".safetensors": "safetensors"}
+_OUTPUT_OF: dict[str, Output] = {
+    ".pt": "torchscript",
+    ".safetensors": "safetensors",
+    ".pt2": "exported",
+    ".onnx": "onnx",
+}
 
 
 @reported
@@ -277,7 +282,7 @@ def _output_of(path: Path) -> Output:
         raise IntraFusionError(
             ErrorCode.INVALID_SPEC,
             f"--output {path.name!r} has no ending that names a format.",
-            f"Let it end in {' or '.join(_OUTPUT_OF)}.",
+            f"Use one of {', '.join(_OUTPUT_OF)}.",
         )
     return _OUTPUT_OF[path.suffix]
 

@@ -20,6 +20,8 @@ FORMATS = Registry(
     built_in={
         "torchscript": "intrafusion.program.emit_torchscript:write",
         "safetensors": "intrafusion.program.emit_safetensors:write",
+        "exported": "intrafusion.program.emit_exported:write",
+        "onnx": "intrafusion.program.emit_onnx:write",
     },
     error=ErrorCode.FORMAT_NOT_POSSIBLE,
 )
@@ -29,6 +31,8 @@ _ENDINGS = {
     ".pth": "torchscript",
     ".ts": "torchscript",
     ".safetensors": "safetensors",
+    ".pt2": "exported",
+    ".onnx": "onnx",
 }
 
 
@@ -51,7 +55,8 @@ def save(
     """Write a program to `path`; returns the path.
 
     Without `format`, one of `FORMATS`, the ending decides: .pt, .pth and .ts are TorchScript,
-    .safetensors is safetensors. `metadata` is stored in the file beside the tensors.
+    .safetensors is safetensors, .pt2 is `exported`, .onnx is ONNX. `metadata` is stored in the
+    file beside the tensors.
 
     The file appears whole or not at all, and replaces one of the same name. It is read back
     before that. Raises `IntraFusionError` with `FORMAT_NOT_POSSIBLE` or `COMPRESSION_FAILED`.

@@ -10,19 +10,21 @@ import keyword
 import math
 import operator
 import re
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
+from intrafusion.program.emit_module import hold
+from intrafusion.program.emit_outputs import nested
 from intrafusion.program.inputs import Samples
 from intrafusion.program.messages import reason_line
-from intrafusion.program.program import Program, module_tree
+from intrafusion.program.program import Program
 from intrafusion.program.verify import all_close
 
 METADATA_FILE = "intrafusion.json"
@@ -88,19 +90,7 @@ def _tree(program: Program) -> nn.Module:
     # TorchScript keeps one type per Python class: a class of its own keeps this `forward`
     # from landing on other modules of the same structure.
     root: nn.Module = type("Network", (nn.Module,), {})()
-    tensors = {name: _compact(tensor) for name, tensor in program.tensors.items()}
-    module_tree(tensors, program.trainable, root)
-    for parameter in root.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    for alias, name in program.aliases.items():
-        torch_private.tie(root, alias, name)
-    return root.eval()
-
-
-def _compact(tensor: Tensor) -> Tensor:
-    """The tensor in a storage of its own size: files hold whole storages."""
-    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if whole and tensor.is_contiguous() else tensor.contiguous().clone()
+    return hold(program, root)
 
 
 _LIST = re.compile(r"List\[(int|float|bool|Tensor|Optional\[Tensor\])\]")
@@ -181,8 +171,7 @@ class _Writer:
     def _returned(self, program: Program, output: fx.Node) -> str:
         (values,) = output.args
         assert isinstance(values, tuple | list)
-        names = iter([self._any(value) for value in values])
-        return _nested(program.out_spec, names)
+        return _source(nested(program.out_spec, [self._any(value) for value in values]))
 
 
 def _attribute(name: str) -> str:
@@ -196,21 +185,17 @@ def _attribute(name: str) -> str:
     return expression
 
 
-def _nested(spec: Any, names: Iterator[str]) -> str:
-    """The outputs nested as the original's, in TorchScript's types."""
-    if spec.is_leaf():
-        return next(names)
-    children = [_nested(child, names) for child in torch_private.children(spec)]
-    if spec.type is list:
+def _source(returned: Any) -> str:
+    """The expression for nested outputs whose leaves are names of variables."""
+    if isinstance(returned, str):
+        return returned
+    if isinstance(returned, dict):
+        pairs = (f"{json.dumps(key)}: {_source(child)}" for key, child in returned.items())
+        return "{" + ", ".join(pairs) + "}"
+    children = [_source(child) for child in returned]
+    if isinstance(returned, list):
         return f"[{', '.join(children)}]"
-    if spec.type is tuple or torch_private.is_named_tuple(spec):
-        return f"({', '.join(children)},)"
-    if spec.type in (dict, OrderedDict):
-        keys = spec.context
-        if all(isinstance(key, str | int) for key in keys):
-            pairs = zip(keys, children, strict=True)
-            return "{" + ", ".join(f"{json.dumps(key)}: {child}" for key, child in pairs) + "}"
-    raise _not_possible(f"The network returns a {spec.type.__name__}, which TorchScript lacks.")
+    return f"({', '.join(children)},)"
 
 
 def _check_overloads(graph: fx.Graph, operations: list[str]) -> None:

@@ -6,8 +6,10 @@ holds a test per function.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -183,6 +185,54 @@ def save_script(
     """`torch.jit.save` into an open file, whose name then stays out of the archive."""
     save: Callable[..., None] = torch.jit.save
     save(script, file, _extra_files=dict(extra_files))
+
+
+def save_exported(
+    exported: ExportedProgram, file: BinaryIO, extra_files: Mapping[str, str]
+) -> None:
+    """`torch.export.save` into an open file, whose ending then does not matter."""
+    save: Callable[..., None] = torch.export.save
+    save(exported, file, extra_files=dict(extra_files))
+
+
+def load_exported(file: BinaryIO) -> ExportedProgram:
+    """`torch.export.load` from an open file, whose ending then does not matter."""
+    load: Callable[..., ExportedProgram] = torch.export.load
+    return load(file)
+
+
+def to_onnx(
+    exported: ExportedProgram,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """An ONNX file of an exported program, its symbolic batch size called `batch`.
+
+    torch keeps its exporter's errors to itself: this raises whatever it raises.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(
+            exported,
+            f=None,
+            dynamo=True,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+        )
+    assert converted is not None
+    model: Any = converted.model_proto
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    graph = model.graph
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.HasField("dim_param"):
+                size.dim_param = re.sub(rf"\b{symbol}\b", "batch", size.dim_param)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def tie(root: nn.Module, alias: str, name: str) -> None:

@@ -48,6 +48,15 @@ for file in sorted(folder.glob("*.pt")):
         "parameters": [name for name, _ in script.named_parameters()],
         "trainable": all(p.requires_grad for p in script.parameters()),
     }
+for file in sorted(folder.glob("*.pt2")):
+    exported = torch.export.load(file)
+    module = exported.module()
+    results[file.name] = {
+        "outputs": [module(x[:batch]) for batch in (1, 7, 64)],
+        "state": {**exported.state_dict, **exported.constants},
+        "parameters": [name for name, _ in exported.named_parameters()],
+        "trainable": all(p.requires_grad for p in exported.parameters()),
+    }
 torch.save(results, folder / "results.tensor")
 """
 
@@ -60,14 +69,19 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, o
     for name in NETWORKS:
         for form in NAMED_FORMS:
             program_of(name, form).save(folder / f"{name}-{form}.pt")
+        program_of(name).save(folder / f"{name}-exported.pt2")
     subprocess.run(
-        [sys.executable, "-c", _READER, str(folder)], check=True, cwd=folder, timeout=120
+        [sys.executable, "-c", _READER, str(folder)], check=True, cwd=folder, timeout=240
     )
     results: dict[str, dict[str, object]] = torch.load(folder / "results.tensor", weights_only=True)
     return results
 
 
-@pytest.mark.parametrize("form", NAMED_FORMS)
+def _file(name: str, form: str) -> str:
+    return f"{name}-exported.pt2" if form == "exported" else f"{name}-{form}"
+
+
+@pytest.mark.parametrize("form", [*NAMED_FORMS, "exported"])
 @pytest.mark.parametrize("name", NETWORKS)
 class TestElsewhere:
     def test_outputs_at_every_batch_size(
@@ -75,14 +89,14 @@ class TestElsewhere:
     ) -> None:
         network = build(name)
         expected = [network(samples(64)[:batch]) for batch in BATCHES]
-        found = elsewhere[f"{name}-{form}"]["outputs"]
+        found = elsewhere[_file(name, form)]["outputs"]
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
     def test_state_dict_and_parameters_are_the_original_ones(
         self, elsewhere: dict[str, dict[str, object]], name: str, form: str
     ) -> None:
         network = build(name)
-        result = elsewhere[f"{name}-{form}"]
+        result = elsewhere[_file(name, form)]
         torch.testing.assert_close(result["state"], dict(network.state_dict()), rtol=0, atol=0)
         assert result["parameters"] == [key for key, _ in network.named_parameters()]
         assert result["trainable"]
