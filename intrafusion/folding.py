@@ -28,16 +28,26 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A norm that is gone: its module's name, and its weight's dimension of output channels."""
+
+    module: str
+    dimension: int
+
+
+@dataclass(frozen=True)
 class Folded:
     """A program without foldable batch norms.
 
     Attributes:
         program: computes the same as the original.
         moments: for each weight that took in a norm the moments of the layer's output.
+        norms: for each of these weights the norm it took in.
     """
 
     program: Program
     moments: Mapping[str, Moments]
+    norms: Mapping[str, Norm]
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ def fold_batch_norm(program: Program) -> Folded:
     tensors = dict(program.tensors)
     trainable = set(program.trainable)
     moments: dict[str, Moments] = {}
+    norms: dict[str, Norm] = {}
     for pair in _pairs(program):
         gamma, beta, mean, variance = _affine(pair.norm, program.tensors)
         weight = tensors[pair.weight]
@@ -75,6 +86,8 @@ def fold_batch_norm(program: Program) -> Folded:
         tensors[bias] = (offset * scale + beta).to(weight.dtype)
         trainable.add(bias)
         moments[pair.weight] = Moments(beta.float(), gamma.abs().float())
+        module = str(tensor_name(pair.norm, 3)).rpartition(".")[0]
+        norms[pair.weight] = Norm(module, _output_dim(pair.layer))
 
         layer, norm = twins[pair.layer], twins[pair.norm]
         if pair.bias is None:
@@ -89,7 +102,9 @@ def fold_batch_norm(program: Program) -> Folded:
                 trainable.discard(str(source.target))
     graph.lint()
     return Folded(
-        replace(program, graph=graph, tensors=tensors, trainable=frozenset(trainable)), moments
+        replace(program, graph=graph, tensors=tensors, trainable=frozenset(trainable)),
+        moments,
+        norms,
     )
 
 

@@ -23,6 +23,7 @@ from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import FusionMap, fuse, fusion_map
 from intrafusion.importance import IMPORTANCE
+from intrafusion.planning import plan_of
 from intrafusion.program import Program
 from intrafusion.report import (
     CompensationReport,
@@ -145,6 +146,7 @@ def compress(
                     holdout_error=fitted.holdout_error,
                 )
                 warnings = _fit_warnings(compensation)
+        compressed = replace(compressed, plan=plan_of(program, folded, removal))
         _check_finite(compressed)
         with clock.step("evaluate"):
             result = evaluate(program, compressed, measured_on, samples)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from intrafusion.program.plan import Plan
+
 if TYPE_CHECKING:
     from torch.utils._pytree import TreeSpec
 
@@ -37,6 +39,7 @@ class Program:
         notes: what the user should know about the capture; ends up in the report's warnings.
         aliases: further names of tied parameters, each to the one under which `tensors` and the
             graph have it; files that are written have both.
+        plan: where a compression made the program, what became of the original's tensors.
     """
 
     graph: fx.Graph
@@ -47,6 +50,7 @@ class Program:
     source: str
     notes: tuple[str, ...] = field(default=())
     aliases: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan | None = None
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Run the network on one tensor per input, batch first; nests outputs as the original."""
