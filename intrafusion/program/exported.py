@@ -153,6 +153,7 @@ def lower(
         if node.op == "output":
             kept, notes = _outputs(exported, node)
             graph.output(tuple(nodes[value] for value in kept))
+            out_spec = _nesting(exported, node)
         elif node.op != "placeholder":
             nodes[node] = graph.node_copy(node, lambda old: nodes[old])
     return Capture(
@@ -160,7 +161,7 @@ def lower(
         tensors=stored.tensors,
         trainable=frozenset(stored.trainable),
         aliases=stored.aliases,
-        out_spec=torch_private.out_spec(exported),
+        out_spec=out_spec,
         notes=notes,
     )
 
@@ -224,26 +225,61 @@ def _identity(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _outputs(exported: ExportedProgram, output: fx.Node) -> tuple[list[fx.Node], tuple[str, ...]]:
-    """The values the network returns, and what it would have written besides."""
+    """The values the network returns, and what is to say about them."""
     kept: list[fx.Node] = []
     written: list[str] = []
+    absent = 0
     (values,) = output.args
     assert isinstance(values, tuple | list)
     for value, spec in zip(values, exported.graph_signature.output_specs, strict=True):
-        if spec.kind is OutputKind.USER_OUTPUT:
+        if spec.kind is OutputKind.BUFFER_MUTATION:
+            written.append(str(spec.target))
+        elif spec.kind is OutputKind.USER_OUTPUT and value is None:
+            absent += 1
+        elif spec.kind is OutputKind.USER_OUTPUT:
             if not (isinstance(value, fx.Node) and isinstance(value.meta.get("val"), Tensor)):
                 raise _no_tensor("output", str(value))
             kept.append(value)
-        elif spec.kind is OutputKind.BUFFER_MUTATION:
-            written.append(str(spec.target))
-    if not written:
-        return kept, ()
-    names = ", ".join(written[:3]) + (", …" if len(written) > 3 else "")
-    note = (
-        f"The network writes to its buffers when it runs ({names}); the program read from it "
-        "does not. If it was saved in training mode, call .eval() before saving."
-    )
-    return kept, (note,)
+    if not kept:
+        raise _no_tensor("output", "None")
+    notes = []
+    if written:
+        names = ", ".join(written[:3]) + (", …" if len(written) > 3 else "")
+        notes.append(
+            f"The network writes to its buffers when it runs ({names}); the program read from "
+            "it does not. If it was saved in training mode, call .eval() before saving."
+        )
+    if absent:
+        notes.append(
+            f"The network returns None in {absent} places beside its {len(kept)} tensors; the "
+            "program leaves these out."
+        )
+    return kept, tuple(notes)
+
+
+def _nesting(exported: ExportedProgram, output: fx.Node) -> TreeSpec:
+    """How the outputs nest, those that are None left out."""
+    spec = torch_private.out_spec(exported)
+    (values,) = output.args
+    assert isinstance(values, tuple | list)
+    returned = [
+        value
+        for value, kind in zip(values, exported.graph_signature.output_specs, strict=True)
+        if kind.kind is OutputKind.USER_OUTPUT
+    ]
+    if None not in returned:
+        return spec
+    _, spec = torch_private.flatten(_without_none(torch_private.unflatten(returned, spec)))
+    return spec
+
+
+def _without_none(returned: Any) -> Any:
+    if isinstance(returned, dict):
+        return {key: _without_none(v) for key, v in returned.items() if v is not None}
+    if isinstance(returned, tuple | list):
+        kept = [_without_none(v) for v in returned if v is not None]
+        return kept if isinstance(returned, list) else tuple(kept)
+    return returned
 
 
 def _no_tensor(what: str, name: str) -> IntraFusionError:

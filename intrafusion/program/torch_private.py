@@ -28,6 +28,11 @@ def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
     return pytree.tree_flatten(value)
 
 
+def unflatten(leaves: Sequence[Any], spec: pytree.TreeSpec) -> Any:
+    """`leaves` nested as `spec` says; undoes `flatten`."""
+    return pytree.tree_unflatten(list(leaves), spec)
+
+
 def out_spec(program: ExportedProgram) -> pytree.TreeSpec:
     """How the flat outputs of an exported program nest."""
     spec: pytree.TreeSpec = program.call_spec.out_spec

@@ -16,7 +16,7 @@ Forward = Callable[..., Any]
 
 
 def reference_outputs(forward: Forward, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The network's own output tensors on `inputs`, flat.
+    """The network's own output tensors on `inputs`, flat; what is None is left out.
 
     Raises `IntraFusionError` with `INPUT_SHAPE_MISMATCH` where it refuses inputs of these
     shapes and dtypes, `MODEL_DOES_NOT_RUN` where it fails otherwise, and `CAPTURE_FAILED`
@@ -42,7 +42,7 @@ def reference_outputs(forward: Forward, inputs: tuple[Tensor, ...]) -> tuple[Ten
             "Check that the file runs on its own: load it in a fresh Python and call it.",
             shapes=[list(x.shape) for x in inputs],
         ) from error
-    leaves, _ = torch_private.flatten(returned)
+    leaves = [leaf for leaf in torch_private.flatten(returned)[0] if leaf is not None]
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             raise IntraFusionError(

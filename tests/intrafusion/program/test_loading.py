@@ -121,6 +121,33 @@ def test_two_inputs_and_named_outputs(scripted: bool) -> None:
     torch.testing.assert_close(found, expected)
 
 
+class WithoutAuxiliary(nn.Module):
+    """As torchvision's scripted Inception: the second output exists in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        auxiliary: Tensor | None = None
+        if self.training:
+            auxiliary = x
+        return self.fc(x), auxiliary
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_outputs_that_are_none_are_left_out(scripted: bool, tmp_path: Path) -> None:
+    module = WithoutAuxiliary().eval()
+    source = torch.jit.script(module) if scripted else module
+    program = load(source, input_shapes=[(1, 3)])
+    x = torch.randn(4, 3)
+    (found,) = program(x)
+    torch.testing.assert_close(found, module(x)[0])
+    assert "returns None" in program.notes[0]
+    (written,) = torch.jit.load(program.save(tmp_path / "net.pt"))(x)
+    torch.testing.assert_close(written, found)
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -41,6 +41,11 @@ def test_flatten() -> None:
     assert [child.num_leaves for child in torch_private.children(spec)] == [2, 1]
 
 
+def test_unflatten() -> None:
+    nested = {"a": (1, [2]), "b": Pair(3, 4)}
+    assert torch_private.unflatten(*torch_private.flatten(nested)) == nested
+
+
 def test_is_named_tuple() -> None:
     assert torch_private.is_named_tuple(torch_private.flatten(Pair(1, 2))[1])
     assert not torch_private.is_named_tuple(torch_private.flatten((1, 2))[1])
