@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from intrafusion.program.messages import reason_line
+
 Inputs = tuple[Tensor, ...]
 
 
@@ -20,7 +22,10 @@ def _traced(network: nn.Module, inputs: Inputs, path: Path) -> None:
 
 
 def _scripted(network: nn.Module, inputs: Inputs, path: Path) -> None:
-    torch.jit.save(torch.jit.script(network), path)
+    script = torch.jit.script(network)
+    # Some of what torch scripts does not run, parametrised weights for one.
+    script(*inputs)
+    torch.jit.save(script, path)
 
 
 def _frozen(network: nn.Module, inputs: Inputs, path: Path) -> None:
@@ -64,5 +69,5 @@ def as_form(network: nn.Module, form: str, inputs: Inputs, folder: Path) -> nn.M
         with torch.no_grad():
             write(network, inputs, path)
     except Exception as error:
-        raise NoSuchFormError(f"{type(error).__name__}: {error}") from error
+        raise NoSuchFormError(f"{type(error).__name__}: {reason_line(error)}") from error
     return path

@@ -20,6 +20,7 @@ from benchmarks.zoo.reference import error, masked_outputs, random_half
 from intrafusion.channels import analyse, remove
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program, torch_private
+from intrafusion.program.messages import reason_line
 
 T = TypeVar("T")
 
@@ -102,10 +103,9 @@ def measure(name: str, form: str, formats: Sequence[str], folder: Path) -> Row:
 
 def line_of(failure: BaseException) -> str:
     """What an exception says, in one line."""
-    text = str(failure)
-    if not isinstance(failure, IntraFusionError | NoSuchFormError):
-        text = f"{type(failure).__name__}: {text}"
-    return " ".join(text.split())[:400]
+    if isinstance(failure, IntraFusionError | NoSuchFormError):
+        return " ".join(str(failure).split())
+    return f"{type(failure).__name__}: {reason_line(failure)}"
 
 
 class _Measuring:

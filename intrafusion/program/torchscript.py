@@ -29,6 +29,10 @@ _PARAMETER_ARGUMENTS: dict[Any, tuple[int, ...]] = {
     aten.group_norm.default: (2, 3),
     aten.prelu.default: (1,),
     aten.embedding.default: (0,),
+    aten.lstm.input: (2,),
+    aten.gru.input: (2,),
+    aten.rnn_tanh.input: (2,),
+    aten.rnn_relu.input: (2,),
 }
 
 
@@ -73,6 +77,7 @@ def parameters_by_use(graph: fx.Graph) -> frozenset[str]:
     for node in graph.nodes:
         for position in _PARAMETER_ARGUMENTS.get(node.target, ()):
             argument = node.args[position] if position < len(node.args) else None
-            if isinstance(argument, fx.Node) and argument.op == "get_attr":
-                found.add(str(argument.target))
+            for used in argument if isinstance(argument, list | tuple) else [argument]:
+                if isinstance(used, fx.Node) and used.op == "get_attr":
+                    found.add(str(used.target))
     return frozenset(found)

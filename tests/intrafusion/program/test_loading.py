@@ -64,6 +64,13 @@ def test_frozen_torchscript_has_parameters_and_a_note() -> None:
     assert program.parameter_count == sum(p.numel() for p in build("concat").parameters())
 
 
+def test_frozen_recurrent_layers_have_parameters() -> None:
+    network = nn.LSTM(3, 4, batch_first=True).eval()
+    frozen = torch.jit.freeze(torch.jit.trace(network, torch.randn(2, 5, 3)))
+    program = load(frozen, input_shapes=[(1, 5, 3)])
+    assert program.parameter_count == sum(p.numel() for p in network.parameters())
+
+
 def test_example_inputs_are_two_reproducible_samples() -> None:
     first, second = (load(build("vgg"), input_shapes=[(9, *INPUT_SHAPE)]) for _ in range(2))
     (x,), (y,) = first.example_inputs, second.example_inputs
