@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,12 @@ def measured_peer(name: str, seconds: float) -> PeerRow:
         return PeerRow(name, failure=str(failure))
 
 
+def outcome(row: Row | PeerRow) -> str:
+    """In a word or the reason why not."""
+    unmade = row.unmade if isinstance(row, Row) else ""
+    return unmade or row.failure or "pruned"
+
+
 def write(rows: Sequence[Row], peers: Sequence[PeerRow]) -> None:
     """Keep the results so far: a run of half an hour may be cut short."""
     RESULTS.mkdir(exist_ok=True)
@@ -60,6 +67,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--forms", default=",".join(_DEFAULT_FORMS), help=", ".join(FORMS))
     parser.add_argument("--formats", default=",".join(FORMATS), help="what is written")
     parser.add_argument("--timeout", type=float, default=240, help="seconds a row may take")
+    parser.add_argument("--jobs", type=int, default=1, help="rows measured at a time")
     parser.add_argument("--no-peer", action="store_true", help="leave Torch-Pruning out")
     given = parser.parse_args()
     given.forms, given.formats = given.forms.split(","), given.formats.split(",")
@@ -74,17 +82,25 @@ def main() -> None:
     given = arguments()
     rows: list[Row] = []
     peers: list[PeerRow] = []
-    for name in given.names:
-        for form in given.forms:
-            row = measured(name, form, given.formats, given.timeout)
-            rows.append(row)
-            print(f"{name}, {form}: {row.unmade or row.failure or 'pruned'}", file=sys.stderr)
-        if not given.no_peer:
-            peer = measured_peer(name, given.timeout)
-            peers.append(peer)
-            print(f"{name}, Torch-Pruning: {peer.failure or 'pruned'}", file=sys.stderr)
-        if given.whole:
-            write(rows, peers)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        # Every row waits for a process: a thread each is enough to keep `jobs` of them busy.
+        pending = [
+            pool.submit(measured, name, form, given.formats, given.timeout)
+            if form
+            else pool.submit(measured_peer, name, given.timeout)
+            for name in given.names
+            for form in (*given.forms, *([] if given.no_peer else [None]))
+        ]
+        for future in pending:
+            row = future.result()
+            if isinstance(row, PeerRow):
+                peers.append(row)
+                print(f"{row.architecture}, Torch-Pruning: {outcome(row)}", file=sys.stderr)
+            else:
+                rows.append(row)
+                print(f"{row.architecture}, {row.form}: {outcome(row)}", file=sys.stderr)
+            if given.whole:
+                write(rows, peers)
     print(as_markdown(rows, peers))
     for slow in slow_rows(rows, peers):
         print(f"slow: {slow}", file=sys.stderr)
