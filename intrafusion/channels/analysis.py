@@ -142,19 +142,21 @@ def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
     ends_of_unit = np.flatnonzero(np.diff(unit, append=-1)) + 1
 
     # Units whose atoms stand in the same columns, the same number of times, are one group.
-    members: dict[bytes, list[tuple[int, slice]]] = defaultdict(list)
+    members: dict[bytes, list[int]] = defaultdict(list)
+    layout, width = column.tobytes(), column.itemsize
     start = 0
     for stop in ends_of_unit.tolist():
-        part, start = slice(start, stop), stop
-        members[column[part].tobytes()].append((int(unit[part.start]), part))
+        members[layout[start * width : stop * width]].append(start)
+        start = stop
 
     produced = _mask(record.atoms, record.produced)
     consumed = _mask(record.atoms, record.consumed)
     groups = []
-    for kind in members.values():
-        kind.sort(key=lambda member: int(atoms[member[1].start]))
-        table = torch.from_numpy(np.stack([atoms[part] for _, part in kind]))
-        shape = column[kind[0][1]]
+    for key, starts in members.items():
+        shape = np.frombuffer(key, column.dtype)
+        kind = np.array(starts)
+        kind = kind[np.argsort(atoms[kind])]
+        table = torch.from_numpy(atoms[kind[:, None] + np.arange(len(shape))])
         bindings = []
         for number in dict.fromkeys(shape.tolist()):
             index = table[:, torch.from_numpy(shape == number)]
@@ -176,7 +178,7 @@ def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
                 text for labels, text in record.warnings if bool(torch.isin(labels, table).any())
             )
         )
-        numbers = torch.tensor([number for number, _ in kind])
+        numbers = torch.from_numpy(unit[kind])
         groups.append((int(table.min()), Group(maker.tensor, tuple(bindings), numbers, warnings)))
     groups.sort(key=lambda pair: pair[0])
     return _distinctly_named(group for _, group in groups)
@@ -196,14 +198,14 @@ def _distinctly_named(groups: Iterator[Group]) -> tuple[Group, ...]:
 def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
     found: dict[tuple[str, int, str, str], int] = defaultdict(int)
     for (name, dim), atoms in record.ranges.items():
-        numbers = units.unit[atoms.start : atoms.stop]
-        for number in numbers:
-            if int(number) in units.why:
-                freeze = units.why[int(number)]
+        numbers, counts = np.unique(units.unit[atoms.start : atoms.stop], return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            if number in units.why:
+                freeze = units.why[number]
                 if freeze is None:
-                    found[name, dim, "", "it is joined with channels that are fixed"] += 1
+                    found[name, dim, "", "it is joined with channels that are fixed"] += count
                 elif not freeze.quiet:
-                    found[name, dim, _operation(freeze), freeze.reason] += 1
+                    found[name, dim, _operation(freeze), freeze.reason] += count
     return tuple(Frozen(name, dim, n, op, why) for (name, dim, op, why), n in found.items())
 
 

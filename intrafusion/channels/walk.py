@@ -18,6 +18,26 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from intrafusion.channels.planes import FROZEN, along, core, is_frozen, varying
 from intrafusion.program import Program
+from intrafusion.program.nodes import name_of
+
+SHAPE_KEEPING = frozenset(
+    (
+        "batch_norm",
+        "instance_norm",
+        "layer_norm",
+        "group_norm",
+        "softmax",
+        "relu",
+        "hardtanh",
+        "gelu",
+        "silu",
+        "sigmoid",
+        "tanh",
+        "hardswish",
+    )
+)
+"""Operations whose result looks like their first argument: running them on the meta device, in
+Python, would take most of the walk."""
 
 Planes: TypeAlias = tuple[Tensor, ...]
 
@@ -181,7 +201,8 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
         return Value(result.to("meta"), data=result) if isinstance(result, Tensor) else result
     metas = tree_map(lambda leaf: leaf.meta if isinstance(leaf, Value) else leaf, (args, kwargs))
     place = {"device": "meta"} if "device" in kwargs else {}
-    out = call(node, metas[0], {**metas[1], **place})
+    keeps_shape = name_of(node) in SHAPE_KEEPING
+    out = args[0].meta if keeps_shape else call(node, metas[0], {**metas[1], **place})
     planes = rule(record, node, tuple(args), dict(kwargs), out)
     if isinstance(out, Tensor):
         return Value(out, _live(planes))
