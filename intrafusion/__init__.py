@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from intrafusion.calibration.datasets import Dataset, load_dataset
     from intrafusion.pipeline import Compression, compress, inspect
     from intrafusion.program import Program, load
+    from intrafusion.resize import resize_
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _ENGINE = {
     "inspect": "intrafusion.pipeline",
     "load": "intrafusion.program",
     "load_dataset": "intrafusion.calibration.datasets",
+    "resize_": "intrafusion.resize",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "inspect",
     "load",
     "load_dataset",
+    "resize_",
 ]
 
 

@@ -83,6 +83,12 @@ class ErrorCode(Enum):
         "The network's weights contain NaN or infinity",
     )
     COMPRESSION_FAILED = ("compression_failed", 500, "The compressed network failed its self-check")
+    PLAN_MISSING = ("plan_missing", 422, "The file does not say what was removed")
+    MODULE_NOT_RESIZABLE = (
+        "module_not_resizable",
+        422,
+        "The module cannot take the sizes of the file",
+    )
     FORMAT_NOT_POSSIBLE = ("format_not_possible", 422, "The network cannot be saved in this format")
     OUT_OF_MEMORY = ("out_of_memory", 500, "The job needed more memory than it may use")
     TIME_LIMIT = ("time_limit", 500, "The job ran longer than it may")

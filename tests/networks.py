@@ -162,8 +162,9 @@ def settle(network: nn.Module) -> nn.Module:
             assert part.running_var is not None
             part.running_mean.normal_(0, 0.3)
             part.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias, 0, 0.3)
+            if part.affine:
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.normal_(part.bias, 0, 0.3)
     return network
 
 
