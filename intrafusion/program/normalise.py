@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.program import torch_private
+from intrafusion.program.fused import encoder_layer, self_attention
 
 aten = torch.ops.aten
 
@@ -178,6 +179,9 @@ _FIRST_OUTPUT: dict[Any, Rewrite] = {
     aten.cudnn_batch_norm.default: _batch_norm,
     aten.native_layer_norm.default: _layer_norm,
     aten.native_group_norm.default: _group_norm,
+    aten._native_multi_head_attention.default: lambda graph, node: self_attention(
+        graph, arguments(node)
+    ),
     aten.native_dropout.default: lambda graph, node: _dropout(graph, node),
 }
 """Operations that return statistics besides; the normal form has none of those."""
@@ -188,7 +192,7 @@ def _getitem(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     if not isinstance(source, fx.Node) or index != 0:
         return None
     rewrite = _FIRST_OUTPUT.get(source.target)
-    if rewrite is None or any(user.args[1:] != (0,) for user in source.users):
+    if rewrite is None or any(user.args[1:] != (0,) for user in source.users if user.users):
         return None
     return rewrite(graph, source)
 
@@ -307,6 +311,9 @@ _REWRITES: dict[Any, Rewrite] = {
     aten.flatten.using_ints: _reshape_to_value,
     aten.unflatten.int: _reshape_to_value,
     aten.chunk.default: _chunk,
+    aten._transformer_encoder_layer_fwd.default: lambda graph, node: encoder_layer(
+        graph, arguments(node)
+    ),
     aten.size.int: _size,
     **dict.fromkeys(
         torch_private.overloads(
