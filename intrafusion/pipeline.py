@@ -25,6 +25,7 @@ from intrafusion.fusion import FusionMap, fuse, fusion_map
 from intrafusion.importance import IMPORTANCE
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
+from intrafusion.program.precision import narrowed, wide, widened
 from intrafusion.report import (
     CompensationReport,
     CompressionReport,
@@ -108,7 +109,7 @@ def compress(
         )
     with torch.no_grad():
         with clock.step("fold"):
-            folded = fold_batch_norm(program)
+            folded = fold_batch_norm(widened(program))
         with clock.step("analyse"):
             analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
             counts = _counts(analysis, spec)
@@ -134,8 +135,9 @@ def compress(
                 [],
             )
             if samples is not None:
+                inputs = tuple(wide(x) for x in samples.inputs)
                 fitted = refit(
-                    analysis, removal, maps, samples.inputs, seed=spec.seed, progress=clock.report
+                    analysis, removal, maps, inputs, seed=spec.seed, progress=clock.report
                 )
                 compressed = replace(compressed, tensors=fitted.tensors)
                 compensation = CompensationReport(
@@ -147,6 +149,7 @@ def compress(
                 )
                 warnings = _fit_warnings(compensation)
         compressed = replace(compressed, plan=plan_of(program, folded, removal))
+        compressed = narrowed(compressed, program)
         _check_finite(compressed)
         with clock.step("evaluate"):
             result = evaluate(program, compressed, measured_on, samples)
