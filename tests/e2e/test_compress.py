@@ -80,12 +80,20 @@ def test_a_network_goes_in_and_a_smaller_one_comes_out(
 
 def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> None:
     job = server.submit(
-        model=model, input_shapes=[files.SHAPE], outputs=["safetensors"], spec={"sparsity": 0.25}
+        model=model,
+        input_shapes=[files.SHAPE],
+        outputs=["safetensors", "exported", "onnx"],
+        spec={"sparsity": 0.25},
     )
     done = server.finish(job)
     assert done["status"] == "succeeded", done["error"]
     listed = server.http.get(f"/v1/jobs/{job}/artifacts").json()["data"]
-    assert [a["name"] for a in listed] == ["model.safetensors", "report.json"]
+    assert [a["name"] for a in listed] == [
+        "model.onnx",
+        "model.pt2",
+        "model.safetensors",
+        "report.json",
+    ]
     report = CompressionReport.model_validate(server.http.get(f"/v1/jobs/{job}/report").json())
     assert report.compensation.mode == "none"
     assert report.spec.sparsity == 0.25
