@@ -219,9 +219,17 @@ def _check_overloads(graph: fx.Graph, operations: list[str]) -> None:
 def _is_ambiguous(node: fx.Node) -> bool:
     target: Any = node.target
     return any(
-        value is None or (isinstance(value, int | float) and str(argument.type) == "Tensor")
+        value is None or (_is_number(value) and str(argument.type) == "Tensor")
         for value, argument in zip(node.args, target._schema.arguments, strict=False)
     )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is no tensor but a number, written out or computed from sizes."""
+    if isinstance(value, fx.Node):
+        computed = value.target in _PYTHON_OPERATORS and value.target is not operator.getitem
+        return value.target in _SIZES or computed
+    return isinstance(value, int | float)
 
 
 def _read_back(program: Program, path: Path) -> None:

@@ -261,6 +261,9 @@ def test_ten_thousand_operations(tmp_path: Path) -> None:
         lambda g, x: g.call_function(
             aten.div.Tensor_mode, (x, x), {"rounding_mode": "floor"}
         ),
+        lambda g, x: g.call_function(
+            aten.div.Tensor, (x, g.call_function(aten.sym_size.int, (x, 0)))
+        ),
         lambda g, x: g.call_function(aten._to_copy.default, (x,), {"dtype": torch.float16}),
         lambda g, x: g.call_function(aten.slice.Tensor, (x, 1, 0, 9223372036854775807, 2)),
         lambda g, x: g.call_function(aten.elu.default, (x, 1, 1, 2)),
