@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -161,3 +162,31 @@ def test_tie(alias: str) -> None:
     torch_private.tie(net, f"{alias}_buffer", "scale")
     assert net.get_parameter(alias) is net.fc.weight
     assert net.get_buffer(f"{alias}_buffer") is net.scale
+
+
+def _doubling() -> torch.export.ExportedProgram:
+    class Double(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2
+
+    shapes = ({0: torch.export.Dim("batch")},)
+    return torch.export.export(Double(), (torch.randn(2, 3),), dynamic_shapes=shapes)
+
+
+def test_exported_program_goes_through_a_file_without_an_ending(tmp_path: Path) -> None:
+    with (tmp_path / "net.part").open("wb") as file:
+        torch_private.save_exported(_doubling(), file, {"note": "kept"})
+    with (tmp_path / "net.part").open("rb") as file:
+        again = torch_private.load_exported(file)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(again.module()(x), x * 2)
+
+
+def test_onnx_has_the_given_names_and_a_named_batch() -> None:
+    content = torch_private.to_onnx(_doubling(), ["given"], ["made"], {"key": "value"})
+    model = onnx.load_from_string(content)
+    (given,), (made,) = model.graph.input, model.graph.output
+    assert (given.name, made.name) == ("given", "made")
+    for value in (given, made):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [(p.key, p.value) for p in model.metadata_props] == [("key", "value")]
