@@ -10,7 +10,7 @@ from intrafusion.channels.planes import core, varying
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
-from intrafusion.program.nodes import arguments
+from intrafusion.program.nodes import arguments, name_of
 
 _WIDTH = "{} takes its statistics over these channels: they change when channels go"
 
@@ -21,12 +21,12 @@ def channel_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor)
 
 
 def layer_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
-    """Statistics run over the last dimensions."""
+    """layer_norm and rms_norm: statistics run over the last dimensions."""
     x: Value = args[0]
     first = x.meta.dim() - len(args[1])
     for plane in x.planes:
         if any(dim >= first for dim in varying(plane)):
-            walk.warn(plane, _WIDTH.format("layer norm"))
+            walk.warn(plane, _WIDTH.format(name_of(node).replace("_", " ")))
     affine = [v for v in args[2:4] if isinstance(v, Value)]
     return merge(walk, node, [x, *affine], out.shape)
 

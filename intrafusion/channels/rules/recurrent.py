@@ -78,9 +78,10 @@ def _hidden_units(walk: Walk, own: list[Value], gates: int) -> Tensor:
     """Tie what belongs to each hidden unit of one layer and direction; its labels (hidden,)."""
     column = _labels(own[1], 1)
     walk.consume(column)
-    for parameter in (own[0], own[1], *own[2:]):
+    for parameter in own:
         rows = _labels(parameter, 0)
-        walk.produce(rows)
+        if parameter.meta.dim() > 1:
+            walk.produce(rows)
         walk.tie(rows.reshape(gates, -1), column.unsqueeze(0))
     return column
 
