@@ -10,7 +10,7 @@ from intrafusion.calibration.sniff import check_dataset
 from service.store.blobs import Incoming
 from service.store.database import Database
 from service.store.records import DatasetRecord
-from service.uploads import get_upload, keep_upload, page_uploads
+from service.uploads import described, get_upload, keep_upload, page_uploads
 
 
 def keep_dataset(
@@ -29,12 +29,12 @@ def keep_dataset(
         name=name,
         sniff=_kind_of,
     )
-    return _dataset(record), new
+    return described(record, Dataset), new
 
 
 def get_dataset(*, database: Database, id: str) -> Dataset:  # noqa: A002
     """The samples with this id. Raises `NOT_FOUND`."""
-    return _dataset(get_upload(database=database, table=DatasetRecord, id=id))
+    return described(get_upload(database=database, table=DatasetRecord, id=id), Dataset)
 
 
 def list_datasets(*, database: Database, cursor: str | None, limit: int) -> Page[Dataset]:
@@ -42,20 +42,9 @@ def list_datasets(*, database: Database, cursor: str | None, limit: int) -> Page
     records, following = page_uploads(
         database=database, table=DatasetRecord, cursor=cursor, limit=limit
     )
-    return Page(data=[_dataset(record) for record in records], next=following)
+    return Page(data=[described(record, Dataset) for record in records], next=following)
 
 
 def _kind_of(path: Path) -> str:
     check_dataset(path)
     return "npz" if zipfile.is_zipfile(path) else "safetensors"
-
-
-def _dataset(record: DatasetRecord) -> Dataset:
-    return Dataset(
-        id=record.id,
-        sha256=record.sha256,
-        bytes=record.bytes,
-        kind=record.kind,
-        name=record.name,
-        created_at=record.created_at,
-    )

@@ -7,7 +7,7 @@ from intrafusion.program.sniff import kind_of
 from service.store.blobs import Incoming
 from service.store.database import Database
 from service.store.records import ModelRecord
-from service.uploads import get_upload, keep_upload, page_uploads
+from service.uploads import described, get_upload, keep_upload, page_uploads
 
 
 def keep_model(
@@ -27,12 +27,12 @@ def keep_model(
         name=name,
         sniff=kind_of,
     )
-    return _model(record), new
+    return described(record, Model), new
 
 
 def get_model(*, database: Database, id: str) -> Model:  # noqa: A002
     """The network with this id. Raises `NOT_FOUND`."""
-    return _model(get_upload(database=database, table=ModelRecord, id=id))
+    return described(get_upload(database=database, table=ModelRecord, id=id), Model)
 
 
 def list_models(*, database: Database, cursor: str | None, limit: int) -> Page[Model]:
@@ -40,15 +40,4 @@ def list_models(*, database: Database, cursor: str | None, limit: int) -> Page[M
     records, following = page_uploads(
         database=database, table=ModelRecord, cursor=cursor, limit=limit
     )
-    return Page(data=[_model(record) for record in records], next=following)
-
-
-def _model(record: ModelRecord) -> Model:
-    return Model(
-        id=record.id,
-        sha256=record.sha256,
-        bytes=record.bytes,
-        kind=record.kind,
-        name=record.name,
-        created_at=record.created_at,
-    )
+    return Page(data=[described(record, Model) for record in records], next=following)

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
+from intrafusion import api
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service.ids import Prefix, new_id
 from service.store.blobs import Incoming
 from service.store.database import Database
 from service.store.uploads import Upload, add_upload, find_by_sha256, find_upload, list_uploads
 
+Described = TypeVar("Described", bound=api.Upload)
+
 Sniff = Callable[[Path], str]
 """Names what a file is by looking at it, or raises `IntraFusionError`. Runs none of its code."""
+
+
+def described(record: Upload, kind: type[Described]) -> Described:
+    """What the API tells of an upload."""
+    return kind(
+        id=record.id,
+        sha256=record.sha256,
+        bytes=record.bytes,
+        kind=record.kind,
+        name=record.name,
+        created_at=record.created_at,
+    )
 
 
 def keep_upload(
