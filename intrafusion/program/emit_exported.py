@@ -12,10 +12,9 @@ from torch.export import Dim, ExportedProgram
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.emit_module import blank, graph_module
-from intrafusion.program.inputs import Samples
 from intrafusion.program.messages import reason_line
 from intrafusion.program.program import Program
-from intrafusion.program.verify import all_close
+from intrafusion.program.read_back import check_outputs, differs
 
 METADATA_FILE = "intrafusion.json"
 """The name of the extra file that holds the metadata inside the archive."""
@@ -60,20 +59,6 @@ def _read_back(program: Program, path: Path) -> None:
     names = {*program.tensors, *program.aliases}
     found = {*exported.state_dict, *exported.constants}
     if not names <= found:
-        raise _differs(f"lacks {sorted(names - found)[:3]}")
+        raise differs(f"lacks {sorted(names - found)[:3]}", kind=".pt2", output="exported")
     module = exported.module()
-    for size in (2, 5):
-        inputs = Samples(program.example_inputs).batch(size)
-        with torch.no_grad():
-            outputs, _ = torch_private.flatten(module(*inputs))
-        if not all_close(outputs, program.outputs(*inputs)):
-            raise _differs(f"gives other outputs at a batch of {size}")
-
-
-def _differs(what: str) -> IntraFusionError:
-    return IntraFusionError(
-        ErrorCode.COMPRESSION_FAILED,
-        f"The .pt2 file, read back, {what}.",
-        "This is a defect of intrafusion; please report it with the network.",
-        format="exported",
-    )
+    check_outputs(program, module, kind=".pt2", output="exported")

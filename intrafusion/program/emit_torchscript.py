@@ -22,10 +22,9 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.emit_module import hold
 from intrafusion.program.emit_outputs import nested
-from intrafusion.program.inputs import Samples
 from intrafusion.program.messages import reason_line
 from intrafusion.program.program import Program
-from intrafusion.program.verify import all_close
+from intrafusion.program.read_back import check_outputs, differs
 
 METADATA_FILE = "intrafusion.json"
 """The name of the extra file that holds the metadata inside the archive."""
@@ -241,13 +240,9 @@ def _read_back(program: Program, path: Path) -> None:
     names = {*program.tensors, *program.aliases}
     found = set(script.state_dict())
     if found != names:
-        raise _differs(f"lacks {sorted(names - found)[:3]} or adds {sorted(found - names)[:3]}")
-    for size in (2, 5):
-        inputs = Samples(program.example_inputs).batch(size)
-        with torch.no_grad():
-            outputs, _ = torch_private.flatten(script(*inputs))
-        if not all_close(outputs, program.outputs(*inputs)):
-            raise _differs(f"gives other outputs at a batch of {size}")
+        lost, added = sorted(names - found)[:3], sorted(found - names)[:3]
+        raise differs(f"lacks {lost} or adds {added}", kind="TorchScript", output="torchscript")
+    check_outputs(program, script, kind="TorchScript", output="torchscript")
 
 
 def _not_possible(message: str) -> IntraFusionError:
@@ -255,14 +250,5 @@ def _not_possible(message: str) -> IntraFusionError:
         ErrorCode.FORMAT_NOT_POSSIBLE,
         message,
         "Save as safetensors instead, or load the network in another form.",
-        format="torchscript",
-    )
-
-
-def _differs(what: str) -> IntraFusionError:
-    return IntraFusionError(
-        ErrorCode.COMPRESSION_FAILED,
-        f"The TorchScript file, read back, {what}.",
-        "This is a defect of intrafusion; please report it with the network.",
         format="torchscript",
     )
