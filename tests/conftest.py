@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
-import torch
 
-_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+from benchmarks.architectures import import_torchvision
+from service.settings import Settings
+from service.store.blobs import Blobs
+from service.store.database import Database
 
 
-@pytest.fixture(scope="session")
-def torchvision() -> ModuleType:
-    """torchvision, whose compiled operators the CPU build of torch cannot load.
+@pytest.fixture(scope="session", name="torchvision")
+def importable_torchvision() -> ModuleType:
+    """torchvision, whose compiled operators the CPU build of torch cannot load."""
+    return import_torchvision()
 
-    Its Python registers fakes for two of them at import, which needs their schemas.
-    """
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            torch.library.define(f"torchvision::{name}", _SIGNATURE)
-    import torchvision
 
-    return torchvision
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """The records of the installation that a package's `settings` describe, up to date."""
+    database = Database(settings.database)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> Blobs:
+    """The installation's bytes."""
+    return Blobs(settings.blobs, spool=settings.home / "incoming")

@@ -67,7 +67,7 @@ class _Masked:
             dead[staying] = False
             gone.append(group.units[dead])
         self._alive = ~torch.isin(torch.from_numpy(analysis.units.unit), torch.cat(gone))
-        self._tensors = _zeroed(analysis.program, kept)
+        self._tensors = zeroed_tensors(analysis.program, kept)
 
     @torch.no_grad()
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -109,7 +109,8 @@ class _Masked:
         return None if mask is None or bool(mask.all()) else mask
 
 
-def _zeroed(program: Program, kept: Kept) -> dict[str, Tensor]:
+def zeroed_tensors(program: Program, kept: Kept) -> dict[str, Tensor]:
+    """The program's tensors with all that makes, holds or reads a unit not kept set to 0."""
     tensors = {name: tensor.clone() for name, tensor in program.tensors.items()}
     for group, staying in kept.items():
         dead = torch.ones(len(group), dtype=torch.bool)

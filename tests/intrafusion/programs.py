@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from benchmarks.zoo.reference import zeroed_tensors
 from intrafusion import Program, load
 from intrafusion.channels import Analysis, Group
 from tests.networks import INPUT_SHAPE, NETWORKS
@@ -62,14 +63,7 @@ def halves(analysis: Analysis, seed: int = 0) -> dict[Group, Tensor]:
 
 def zeroed(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Program:
     """The program with everything that makes, holds or reads a unit that is not kept set to 0."""
-    tensors = {name: tensor.clone() for name, tensor in analysis.program.tensors.items()}
-    for group, staying in kept.items():
-        gone = torch.ones(len(group), dtype=torch.bool)
-        gone[staying] = False
-        for binding in group.bindings:
-            positions = binding.index[gone].reshape(-1)
-            tensors[binding.tensor].index_fill_(binding.dim, positions, 0)
-    return replace(analysis.program, tensors=tensors)
+    return replace(analysis.program, tensors=zeroed_tensors(analysis.program, kept))
 
 
 def duplicated(analysis: Analysis) -> Program:

@@ -14,8 +14,6 @@ from fastapi.testclient import TestClient
 
 from service.main import create_app
 from service.settings import Settings
-from service.store.blobs import Blobs
-from service.store.database import Database
 
 
 @pytest.fixture
@@ -28,21 +26,6 @@ def settings(tmp_path: Path) -> Settings:
         max_upload_bytes=1_000_000,
         log_level="ERROR",
     )
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    """The installation's records, up to date."""
-    database = Database(settings.database)
-    database.migrate()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def blobs(settings: Settings) -> Blobs:
-    """The installation's bytes."""
-    return Blobs(settings.blobs, spool=settings.home / "incoming")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,19 +35,6 @@ def settings(tmp_path: Path) -> Settings:
         lease_seconds=5,
         job_memory_bytes=400 * MiB,
     )
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database)
-    database.migrate()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def blobs(settings: Settings) -> Blobs:
-    return Blobs(settings.blobs, spool=settings.home / "incoming")
 
 
 @pytest.fixture
