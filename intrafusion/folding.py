@@ -8,15 +8,17 @@ and the spread of what the layer puts out, which is all a data-free correction h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.walk import walk
 from intrafusion.program import Program
-from intrafusion.program.nodes import arguments, count_uses, name_of, tensor_name
+from intrafusion.program.nodes import arguments, copy_graph, count_uses, name_of, tensor_name
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,7 @@ def fold_batch_norm(program: Program) -> Folded:
     ε stays inside the square root, and a bias is made where there was none. Norms behind a
     concatenation, a shared layer or a layer with a second reader stay.
     """
-    graph = fx.Graph()
-    twins: dict[fx.Node, fx.Node] = {}
-    for node in program.graph.nodes:
-        twins[node] = graph.node_copy(node, twins.__getitem__)
+    graph, twins = copy_graph(program.graph)
     tensors = dict(program.tensors)
     trainable = set(program.trainable)
     moments: dict[str, Moments] = {}
@@ -110,18 +109,25 @@ def fold_batch_norm(program: Program) -> Folded:
 
 def _pairs(program: Program) -> list[_Pair]:
     uses = count_uses(program.graph)
+
+    @cache
+    def values() -> Mapping[fx.Node, Any]:
+        return walk(program).values
+
     pairs = []
     for node in program.graph.nodes:
         if node.op == "call_function" and name_of(node) == "batch_norm":
             layer = arguments(node)[0]
-            if tensor_name(node, 3) and tensor_name(node, 4) and _is_foldable(program, layer, uses):
+            if tensor_name(node, 3) and tensor_name(node, 4) and _is_foldable(layer, uses, values):
                 weight = tensor_name(layer, 1)
                 assert weight is not None
                 pairs.append(_Pair(node, layer, weight, tensor_name(layer, 2)))
     return pairs
 
 
-def _is_foldable(program: Program, layer: fx.Node, uses: Counter[str]) -> bool:
+def _is_foldable(
+    layer: fx.Node, uses: Counter[str], values: Callable[[], Mapping[fx.Node, Any]]
+) -> bool:
     if layer.op != "call_function" or len(layer.users) > 1:
         return False
     name = name_of(layer)
@@ -131,13 +137,12 @@ def _is_foldable(program: Program, layer: fx.Node, uses: Counter[str]) -> bool:
             return False
     elif name == "linear":
         # A norm runs along dimension 1, a linear layer along the last: the same only in 2-D.
-        if walk(program).values[layer].meta.dim() != 2:
+        if values()[layer].meta.dim() != 2:
             return False
     else:
         return False
-    own = [position for position in (1, 2) if arguments(layer)[position : position + 1] != (None,)]
-    names = [tensor_name(layer, position) for position in own if position < len(layer.args)]
-    return all(name is not None and uses[name] == 1 for name in names)
+    own = [argument for argument in arguments(layer)[1:3] if argument is not None]
+    return all(source.op == "get_attr" and uses[str(source.target)] == 1 for source in own)
 
 
 def _affine(norm: fx.Node, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

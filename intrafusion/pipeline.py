@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -20,8 +20,8 @@ from intrafusion.channels import Analysis, Group, analyse, remove
 from intrafusion.compensation import refit, restore_variance
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
-from intrafusion.folding import Folded, fold_batch_norm
-from intrafusion.fusion import FusionMap, fuse, fusion_map
+from intrafusion.folding import fold_batch_norm
+from intrafusion.fusion import fuse, fusion_map
 from intrafusion.importance import IMPORTANCE
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
@@ -125,15 +125,11 @@ def compress(
         with clock.step("fuse"):
             tensors = fuse(analysis, maps)
             if samples is None:
-                tensors = _corrected(analysis, maps, tensors, folded)
+                tensors = restore_variance(analysis, maps, tensors, folded.moments)
             survivors = {group: mapping.kept for group, mapping in maps.items()}
             removal = remove(analysis, survivors, tensors)
+        compressed, compensation = removal.program, CompensationReport(mode="none")
         with clock.step("compensate"):
-            compressed, compensation, warnings = (
-                removal.program,
-                CompensationReport(mode="none"),
-                [],
-            )
             if samples is not None:
                 inputs = tuple(wide(x) for x in samples.inputs)
                 fitted = refit(
@@ -147,7 +143,6 @@ def compress(
                     fit_error=fitted.fit_error,
                     holdout_error=fitted.holdout_error,
                 )
-                warnings = _fit_warnings(compensation)
         compressed = replace(compressed, plan=plan_of(program, folded, removal))
         compressed = narrowed(compressed, program)
         _check_finite(compressed)
@@ -168,7 +163,7 @@ def compress(
                 for group in analysis.groups
             ],
             compensation=compensation,
-            warnings=[*program.notes, *warnings],
+            warnings=[*program.notes, *_fit_warnings(compensation)],
             seconds=clock.seconds,
         ),
     )
@@ -262,19 +257,6 @@ def _plan(
     cost = distances(vectors[others], vectors[kept], spec.distance)
     plan = survivor_plan(cost.double().cpu().numpy(), kept.numpy(), len(group))
     return torch.from_numpy(plan), kept
-
-
-def _corrected(
-    analysis: Analysis, maps: Mapping[Group, FusionMap], tensors: dict[str, Tensor], folded: Folded
-) -> dict[str, Tensor]:
-    biases = {
-        str(node.args[1].target): str(node.args[2].target)
-        for node in analysis.program.graph.nodes
-        if node.op == "call_function"
-        and len(node.args) > 2
-        and all(getattr(a, "op", None) == "get_attr" for a in node.args[1:3])
-    }
-    return restore_variance(analysis, maps, tensors, folded.moments, biases)
 
 
 def _check_finite(program: Program) -> None:

@@ -77,16 +77,15 @@ def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Soluti
     factor = torch.linalg.cholesky(covariance)
     pull = strength * prior.to(covariance)
 
-    wanted = rows.wanted
-    for _ in range(1 + (FLAT_ROUNDS if _has_flat_part(rows) else 0)):
+    def fit(wanted: Tensor) -> Solution:
         mean_wanted = wanted.double().mean(0)
         cross = _product(wanted - mean_wanted.to(wanted) if intercept else wanted, read)
         weight = torch.cholesky_solve((cross + pull).T, factor).T
-        bias = mean_wanted - weight @ mean_read if intercept else None
-        solution = Solution(weight, bias)
-        if not _has_flat_part(rows):
-            break
-        wanted = _relaxed(rows, solution(rows.read))
+        return Solution(weight, mean_wanted - weight @ mean_read if intercept else None)
+
+    solution = fit(rows.wanted)
+    for _ in range(FLAT_ROUNDS if _has_flat_part(rows) else 0):
+        solution = fit(_relaxed(rows, solution(rows.read)))
     return solution
 
 

@@ -11,6 +11,7 @@ from intrafusion.channels import Analysis, Binding, Role
 from intrafusion.channels.slices import unit_copies
 from intrafusion.folding import Moments
 from intrafusion.fusion import FusionMap, Maps
+from intrafusion.program.nodes import tensor_name
 
 
 def restore_variance(
@@ -18,7 +19,6 @@ def restore_variance(
     maps: Maps,
     tensors: Mapping[str, Tensor],
     moments: Mapping[str, Moments],
-    biases: Mapping[str, str],
 ) -> dict[str, Tensor]:
     """`tensors` with every fused producer rescaled to the spread of the units it stands for.
 
@@ -33,8 +33,12 @@ def restore_variance(
         tensors: the fused tensors, of their old shapes.
         moments: of each layer's output, by its weight; other layers are taken to have mean 0 and
             a spread in proportion to the length of their weights.
-        biases: for each weight the name of its layer's bias.
     """
+    biases = {
+        weight: bias
+        for node in analysis.program.graph.nodes
+        if (weight := tensor_name(node, 1)) and (bias := tensor_name(node, 2))
+    }
     corrected = dict(tensors)
     for group, mapping in maps.items():
         for binding in group.of_role(Role.PRODUCER):

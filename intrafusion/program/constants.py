@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from intrafusion.program.nodes import name_of
+from intrafusion.program.nodes import copy_graph, name_of
 from intrafusion.program.program import Program
 
 _REARRANGING = frozenset(
@@ -57,10 +57,7 @@ def fold_constants(program: Program) -> Program:
     }
     if not constant:
         return program
-    graph = fx.Graph()
-    twins: dict[fx.Node, fx.Node] = {}
-    for node in program.graph.nodes:
-        twins[node] = graph.node_copy(node, twins.__getitem__)
+    graph, twins = copy_graph(program.graph)
     tensors, trainable = dict(program.tensors), set(program.trainable)
     notes = list(program.notes)
     for node, sources in constant.items():

@@ -30,6 +30,15 @@ def tensor_name(node: fx.Node, position: int) -> str | None:
     return None
 
 
+def copy_graph(graph: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    """A copy of `graph`, its output included, and for every node its twin there."""
+    copied = fx.Graph()
+    twins: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        twins[node] = copied.node_copy(node, twins.__getitem__)
+    return copied, twins
+
+
 def count_uses(graph: fx.Graph) -> Counter[str]:
     """How many arguments each parameter or buffer is."""
     uses: Counter[str] = Counter()

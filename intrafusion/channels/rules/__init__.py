@@ -62,7 +62,6 @@ RESIZES: dict[str, Resize] = {
     **dict.fromkeys(move.SIZED, move.resize_shape),
     **dict.fromkeys(move.SPLITS, move.resize_split),
     **dict.fromkeys(recurrent.GATES, recurrent.resize),
-    "unflatten": move.resize_unflatten,
     "slice": move.resize_slice,
     "convolution": convolution.resize,
     "layer_norm": norm.resize_layer_norm,

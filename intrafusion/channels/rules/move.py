@@ -13,7 +13,7 @@ from intrafusion.channels.rules.resize import Sizes, follow
 from intrafusion.channels.walk import Planes, Value, Walk, call
 from intrafusion.program.nodes import arguments
 
-RESHAPES = ["view", "reshape", "_unsafe_view", "flatten", "unflatten", "reshape_as"]
+RESHAPES = ["reshape", "reshape_as"]
 MOVES = [
     "permute",
     "transpose",
@@ -33,7 +33,7 @@ MOVES = [
 ]
 SPLITS = ["split", "split_with_sizes", "chunk", "tensor_split"]
 PICKS = ["select", "unbind"]
-SIZED = ["view", "reshape", "_unsafe_view", "expand"]
+SIZED = ["reshape", "expand"]
 """Those that carry the sizes of their result as literals."""
 
 
@@ -77,7 +77,7 @@ def pick(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
 
 
 def resize_shape(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
-    """view, reshape, expand: the sizes of the result."""
+    """reshape, expand: the sizes of the result."""
     value: Value = sizes.values[old]
     after = sizes.after(value)
     literals = [
@@ -85,16 +85,6 @@ def resize_shape(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
         for literal, before, kept in zip(arguments(new)[1], value.shape, after, strict=True)
     ]
     new.args = (new.args[0], literals, *new.args[2:])
-
-
-def resize_unflatten(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
-    """unflatten: the sizes that its dimension becomes."""
-    value: Value = sizes.values[old]
-    source: Value = sizes.values[arguments(old)[0]]
-    dim = arguments(old)[1] % source.meta.dim()
-    count = value.meta.dim() - source.meta.dim() + 1
-    after = sizes.after(value)[dim : dim + count]
-    new.args = (new.args[0], new.args[1], after)
 
 
 def resize_slice(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
