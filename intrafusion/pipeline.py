@@ -20,9 +20,9 @@ from intrafusion.channels import Analysis, Group, analyse, remove
 from intrafusion.compensation import refit, restore_variance
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
-from intrafusion.folding import fold_batch_norm
+from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse, fusion_map
-from intrafusion.importance import IMPORTANCE
+from intrafusion.importance.context import Context, Criterion, criterion_named
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
 from intrafusion.program.precision import narrowed, wide, widened
@@ -99,7 +99,12 @@ def compress(
     """
     clock = _Clock(progress)
     program = program.to(_device(device))
-    samples = None if spec.compensation == "none" else _dataset(calibration, program)
+    criterion = criterion_named(spec.importance)
+    given = _dataset(calibration, program)
+    criterion.check(
+        samples=given is not None, labels=given is not None and given.labels is not None
+    )
+    samples = None if spec.compensation == "none" else given
     measured_on = _dataset(evaluation, program)
     if spec.compensation == "calibration" and samples is None:
         raise IntraFusionError(
@@ -118,8 +123,9 @@ def compress(
         if producers == "auto":
             producers = "mean" if samples is None else "keep"
         with clock.step("plan", len(counts)):
+            context = _context(analysis, folded, given, spec.seed)
             for group, count in counts.items():
-                plan, kept = _plan(analysis, group, count, spec)
+                plan, kept = _plan(group, count, spec, criterion, context)
                 maps[group] = fusion_map(plan, kept, producers)
                 clock.report(len(maps), len(counts))
         with clock.step("fuse"):
@@ -244,13 +250,20 @@ def _matches(group: Group, patterns: list[str]) -> bool:
     return any(fnmatchcase(b.tensor, pattern) for b in group.bindings for pattern in patterns)
 
 
+def _context(analysis: Analysis, folded: Folded, given: Dataset | None, seed: int) -> Context:
+    """What criteria look at; samples in float32, as the folded program computes."""
+    if given is None:
+        return Context(analysis, folded.moments, seed)
+    inputs = tuple(wide(x) for x in given.inputs)
+    return Context(analysis, folded.moments, seed, inputs, given.labels)
+
+
 def _plan(
-    analysis: Analysis, group: Group, count: int, spec: CompressionSpec
+    group: Group, count: int, spec: CompressionSpec, criterion: Criterion, context: Context
 ) -> tuple[Tensor, Tensor]:
     """The plan (n, m) that transports all units of `group` to those that stay, and these (m,)."""
-    program = analysis.program
-    vectors = unit_vectors(group, program.tensors, program.trainable)
-    importance: Tensor = IMPORTANCE.get(spec.importance)(group, program.tensors)
+    vectors = unit_vectors(group, context.tensors, context.analysis.program.trainable)
+    importance = criterion(group, context).to(vectors)
     kept: Tensor = TARGETS.get(spec.target)(importance, vectors, count).cpu()
     others = torch.ones(len(group), dtype=torch.bool)
     others[kept] = False

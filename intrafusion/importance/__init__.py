@@ -7,5 +7,8 @@ IMPORTANCE = Registry(
     group="intrafusion.importance",
     built_in={
         "l1": "intrafusion.importance.norm:l1",
+        "l2": "intrafusion.importance.norm:l2",
+        "linf": "intrafusion.importance.norm:linf",
+        "random": "intrafusion.importance.random:random",
     },
 )

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor
 
-from intrafusion.channels import Group, Role
+from intrafusion.channels import Group
 from intrafusion.channels.slices import unit_rows
+from intrafusion.importance.context import Context
+from intrafusion.importance.reduction import mean_over_weights
 
 
-def l1(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Mean ℓ1 norm of a unit over the weights that make and read it: (n,) scores.
+def l1(group: Group, context: Context) -> Tensor:
+    """Σ|w| over each weight that makes or reads a unit: (n,) scores."""
+    return mean_over_weights(
+        group, lambda binding: unit_rows(context.tensors[binding.tensor], binding).abs().sum(1)
+    )
 
-    Each weight is first scaled to a mean norm of 1 over the group, so that a large layer does
-    not outvote a small one (the reduction of Fang et al., DepGraph, CVPR 2023, §3.3).
+
+def l2(group: Group, context: Context) -> Tensor:
+    """Σw² over each weight that makes or reads a unit: (n,) scores.
+
+    Squared, as in DepGraph (Fang et al., CVPR 2023, eq. 4): then sums over weights are too.
     """
-    scores = []
-    for binding in group.bindings:
-        if binding.role is Role.CARRIER:
-            continue
-        norms = unit_rows(tensors[binding.tensor], binding).abs().sum(1)
-        mean = norms.mean()
-        scores.append(norms / mean if mean > 0 else norms)
-    return torch.stack(scores).mean(0)
+    return mean_over_weights(
+        group, lambda binding: unit_rows(context.tensors[binding.tensor], binding).square().sum(1)
+    )
+
+
+def linf(group: Group, context: Context) -> Tensor:
+    """max|w| over each weight that makes or reads a unit: (n,) scores."""
+    return mean_over_weights(
+        group, lambda binding: unit_rows(context.tensors[binding.tensor], binding).abs().amax(1)
+    )

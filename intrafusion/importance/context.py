@@ -1,0 +1,107 @@
+"""What every importance criterion is given, and what it says it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from intrafusion.channels import Analysis, Group
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.folding import Moments
+from intrafusion.importance import IMPORTANCE
+
+Need = Literal["nothing", "samples", "labels"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a criterion may look at.
+
+    Attributes:
+        analysis: of the program to compress, its batch norms folded.
+        moments: what each folded norm knew of its layer's output, by the layer's weight.
+        seed: of every random choice.
+        samples: one tensor per input of the program, (samples, …); None: there are none.
+        labels: class indices (samples,); None: there are none.
+    """
+
+    analysis: Analysis
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+    seed: int = 0
+    samples: tuple[Tensor, ...] | None = None
+    labels: Tensor | None = None
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The program's parameters and buffers."""
+        return self.analysis.program.tensors
+
+
+Score = Callable[[Group, Context], Tensor]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score the n units of a group: called, it gives (n,) scores, higher is worth more.
+
+    `needs` says what it cannot do without: `samples`, or samples with `labels`.
+    """
+
+    name: str
+    score: Score
+    needs: Need = "nothing"
+
+    def check(self, *, samples: bool, labels: bool) -> None:
+        """Raise `DATASET_TOO_SMALL` or `DATASET_LABELS_INVALID` if what it needs is not there."""
+        if self.needs != "nothing" and not samples:
+            what = "samples" if self.needs == "samples" else "samples with labels"
+            raise IntraFusionError(
+                ErrorCode.DATASET_TOO_SMALL,
+                f"Importance {self.name!r} needs {what}, and there are none.",
+                f"Give calibration {what}, or choose an importance that looks at weights, as 'l1'.",
+                importance=self.name,
+            )
+        if self.needs == "labels" and not labels:
+            raise IntraFusionError(
+                ErrorCode.DATASET_LABELS_INVALID,
+                f"Importance {self.name!r} needs labels, and the calibration samples have none.",
+                "Add the array 'labels' to the calibration set, or choose another importance.",
+                importance=self.name,
+            )
+
+    def __call__(self, group: Group, context: Context) -> Tensor:
+        """The scores (n,); raises `COMPRESSION_FAILED` if they are of another shape or not finite.
+
+        Users' own criteria run here too, so nothing about the result is taken on trust.
+        """
+        scores = self.score(group, context)
+        if scores.shape != (len(group),) or not bool(torch.isfinite(scores).all()):
+            raise IntraFusionError(
+                ErrorCode.COMPRESSION_FAILED,
+                f"Importance {self.name!r} gave {group.name} scores of shape "
+                f"{list(scores.shape)}; {len(group)} finite numbers were expected.",
+                "Choose another importance, or exclude this group.",
+                importance=self.name,
+                group=group.name,
+            )
+        return scores
+
+
+def needs(what: Need) -> Callable[[Score], Score]:
+    """Declare what a criterion cannot do without, so that it is checked before any work."""
+
+    def declared(score: Score) -> Score:
+        score.needs = what  # type: ignore[attr-defined]
+        return score
+
+    return declared
+
+
+def criterion_named(name: str) -> Criterion:
+    """The criterion that a spec calls `name`, built in or a user's own."""
+    score: Score = IMPORTANCE.get(name)
+    return Criterion(name, score, getattr(score, "needs", "nothing"))

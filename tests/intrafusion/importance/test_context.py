@@ -1,0 +1,69 @@
+"""What criteria may need, and the users' own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from intrafusion import CompressionSpec, Dataset, ErrorCode, IntraFusionError, compress
+from intrafusion.importance import IMPORTANCE
+from intrafusion.importance.context import Criterion
+from intrafusion.registry import Registry
+from tests.intrafusion.importance.networks import context_of, two_layers
+from tests.intrafusion.programs import example, program_of
+
+PLUGIN = """
+def last_first(group, context):
+    import torch
+    return torch.arange(float(len(group)))
+"""
+
+
+def test_a_criterion_says_what_it_needs_before_any_work() -> None:
+    criterion = Criterion("mine", lambda group, context: torch.zeros(len(group)), "labels")
+    with pytest.raises(IntraFusionError, match="needs samples with labels") as caught:
+        criterion.check(samples=False, labels=False)
+    assert caught.value.code is ErrorCode.DATASET_TOO_SMALL
+    with pytest.raises(IntraFusionError, match="have none") as caught:
+        criterion.check(samples=True, labels=False)
+    assert caught.value.code is ErrorCode.DATASET_LABELS_INVALID
+    criterion.check(samples=True, labels=True)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(3), torch.full((12,), float("nan"))])
+def test_scores_of_a_wrong_shape_or_value_are_refused(bad: torch.Tensor) -> None:
+    context = context_of(two_layers(), (1, 3, 8, 8))
+    (group,) = context.analysis.groups
+    with pytest.raises(IntraFusionError, match="'mine' gave") as caught:
+        Criterion("mine", lambda group, context: bad)(group, context)
+    assert caught.value.code is ErrorCode.COMPRESSION_FAILED
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a criterion that an installed package brings."""
+    (tmp_path / "their_package.py").write_text(PLUGIN)
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[{IMPORTANCE.group}]\nlast_first = their_package:last_first\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Registry(IMPORTANCE.kind, IMPORTANCE.group, IMPORTANCE.built_in)
+    monkeypatch.setitem(IMPORTANCE.__dict__, "_plugins", fresh._plugins)
+    return "last_first"
+
+
+def test_a_criterion_of_the_users_own_is_selected_by_name(plugin: str) -> None:
+    spec = CompressionSpec(importance=plugin, sparsity=0.5, include=["features.0.weight"])
+    result = compress(program_of("vgg"), spec, Dataset((example(16),)))
+    assert result.program.plan is not None
+    assert result.program.plan.kept["features.0.weight"][0] == (4, 5, 6, 7)
+
+
+def test_an_unknown_criterion_is_no_spec() -> None:
+    with pytest.raises(ValueError, match="is no importance; choose one of"):
+        CompressionSpec(importance="luck")
