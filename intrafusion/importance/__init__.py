@@ -9,6 +9,12 @@ IMPORTANCE = Registry(
         "l1": "intrafusion.importance.norm:l1",
         "l2": "intrafusion.importance.norm:l2",
         "linf": "intrafusion.importance.norm:linf",
+        "fpgm": "intrafusion.importance.fpgm:fpgm",
+        "lamp": "intrafusion.importance.lamp:lamp",
+        "bn_scale": "intrafusion.importance.bn_scale:bn_scale",
+        "activation": "intrafusion.importance.activation:activation",
+        "chip": "intrafusion.importance.chip:chip",
+        "taylor": "intrafusion.importance.taylor:taylor",
         "random": "intrafusion.importance.random:random",
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -13,6 +14,8 @@ from intrafusion.channels import Analysis, Group
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.folding import Moments
 from intrafusion.importance import IMPORTANCE
+from intrafusion.importance.activations import Reading, observe
+from intrafusion.importance.gradients import loss_gradients
 
 Need = Literal["nothing", "samples", "labels"]
 
@@ -39,6 +42,33 @@ class Context:
     def tensors(self) -> Mapping[str, Tensor]:
         """The program's parameters and buffers."""
         return self.analysis.program.tensors
+
+    def observe(
+        self, statistic: Callable[[Tensor], Tensor]
+    ) -> Mapping[Group, Mapping[Reading, Tensor]]:
+        """`statistic` of every group's activations on the samples, by where they are read.
+
+        All groups are looked at in one run of the program, on the first call; see
+        `intrafusion.importance.activations.observe`. Only criteria that need samples may call it.
+        """
+        if statistic not in self._observed:
+            assert self.samples is not None
+            self._observed[statistic] = observe(self.analysis, self.samples, statistic)
+        return self._observed[statistic]
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """Gradient of the loss on the labelled samples for every parameter, by name.
+
+        Only criteria that need labels may read it.
+        """
+        assert self.samples is not None
+        assert self.labels is not None
+        return loss_gradients(self.analysis.program, self.samples, self.labels)
+
+    @cached_property
+    def _observed(self) -> dict[Callable[[Tensor], Tensor], dict[Group, dict[Reading, Tensor]]]:
+        return {}
 
 
 Score = Callable[[Group, Context], Tensor]

@@ -16,10 +16,11 @@ def mean_over_weights(group: Group, score: Callable[[Binding], Tensor]) -> Tenso
     Each weight's scores (n,) are first scaled to a mean of 1, so that a large layer does not
     outvote a small one (the reduction of Fang et al., DepGraph, CVPR 2023, §3.3).
     """
-    scores = []
-    for binding in group.bindings:
-        if binding.role is not Role.CARRIER:
-            of_weight = score(binding)
-            mean = of_weight.mean()
-            scores.append(of_weight / mean if mean > 0 else of_weight)
-    return torch.stack(scores).mean(0)
+    weights = [binding for binding in group.bindings if binding.role is not Role.CARRIER]
+    return torch.stack([of_mean_one(score(binding)) for binding in weights]).mean(0)
+
+
+def of_mean_one(scores: Tensor) -> Tensor:
+    """`scores` (n,) scaled to a mean of 1; zeros stay zeros."""
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores

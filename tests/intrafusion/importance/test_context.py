@@ -67,3 +67,28 @@ def test_a_criterion_of_the_users_own_is_selected_by_name(plugin: str) -> None:
 def test_an_unknown_criterion_is_no_spec() -> None:
     with pytest.raises(ValueError, match="is no importance; choose one of"):
         CompressionSpec(importance="luck")
+
+
+@pytest.mark.parametrize("name", IMPORTANCE.built_in)
+def test_every_built_in_criterion_compresses(name: str) -> None:
+    labelled = Dataset((example(16),), torch.arange(16) % 10)
+    result = compress(program_of("mobilenet"), CompressionSpec(importance=name), labelled)
+    assert result.program.parameter_count < program_of("mobilenet").parameter_count
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code"),
+    [
+        ("chip", None, ErrorCode.DATASET_TOO_SMALL),
+        ("taylor", Dataset((example(16),)), ErrorCode.DATASET_LABELS_INVALID),
+    ],
+)
+def test_what_a_criterion_needs_is_checked_before_any_work(
+    name: str, given: Dataset | None, code: ErrorCode
+) -> None:
+    def never(progress: object) -> None:
+        raise AssertionError
+
+    with pytest.raises(IntraFusionError) as caught:
+        compress(program_of("vgg"), CompressionSpec(importance=name), given, progress=never)
+    assert caught.value.code is code
