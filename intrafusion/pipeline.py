@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import intrafusion
 from intrafusion.calibration import Dataset
@@ -37,9 +36,8 @@ from intrafusion.report import (
     Step,
 )
 from intrafusion.spec import CompressionSpec
-from intrafusion.transport import TARGETS
-from intrafusion.transport.cost import distances, unit_vectors
-from intrafusion.transport.plan import survivor_plan
+from intrafusion.transport.cost import unit_vectors
+from intrafusion.transport.coupling import Coupling, couple
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,8 @@ def compress(
         with clock.step("plan", len(counts)):
             context = _context(analysis, folded, given, spec.seed)
             for group, count in counts.items():
-                plan, kept = _plan(group, count, spec, criterion, context)
-                maps[group] = fusion_map(plan, kept, producers)
+                coupling = _plan(group, count, spec, criterion, context)
+                maps[group] = fusion_map(coupling.plan, coupling.kept, producers)
                 clock.report(len(maps), len(counts))
         with clock.step("fuse"):
             tensors = fuse(analysis, maps)
@@ -260,16 +258,10 @@ def _context(analysis: Analysis, folded: Folded, given: Dataset | None, seed: in
 
 def _plan(
     group: Group, count: int, spec: CompressionSpec, criterion: Criterion, context: Context
-) -> tuple[Tensor, Tensor]:
-    """The plan (n, m) that transports all units of `group` to those that stay, and these (m,)."""
+) -> Coupling:
+    """The plan that transports all units of `group` to `count` targets."""
     vectors = unit_vectors(group, context.tensors, context.analysis.program.trainable)
-    importance = criterion(group, context).to(vectors)
-    kept: Tensor = TARGETS.get(spec.target)(importance, vectors, count).cpu()
-    others = torch.ones(len(group), dtype=torch.bool)
-    others[kept] = False
-    cost = distances(vectors[others], vectors[kept], spec.distance)
-    plan = survivor_plan(cost.double().cpu().numpy(), kept.numpy(), len(group))
-    return torch.from_numpy(plan), kept
+    return couple(vectors, criterion(group, context).to(vectors), count, spec)
 
 
 def _check_finite(program: Program) -> None:

@@ -10,6 +10,7 @@ from intrafusion.importance import IMPORTANCE
 from intrafusion.transport import TARGETS
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Mass = Literal["uniform", "importance", "softmax"]
 
 
 class SpecModel(BaseModel):
@@ -67,11 +68,31 @@ class CompressionSpec(SpecModel):
     )
     importance: Annotated[str, AfterValidator(IMPORTANCE.check)] = Field(
         default="l1",
-        description=f"Criterion that scores units: one of {', '.join(IMPORTANCE)}.",
+        description=(
+            f"Criterion that scores units: one of {', '.join(IMPORTANCE)}. `activation` and `chip` "
+            "need calibration samples, `taylor` needs them with labels."
+        ),
     )
     target: Annotated[str, AfterValidator(TARGETS.check)] = Field(
         default="most_important",
-        description=f"What the units are transported to: one of {', '.join(TARGETS)}.",
+        description=(
+            f"What the units are transported to: one of {', '.join(TARGETS)}. `most_important` "
+            "are the units of highest importance; `kmeans` and `gmm` make centroids of clusters."
+        ),
+    )
+    source_mass: Mass = Field(
+        default="uniform",
+        description=(
+            "How much each unit weighs in the transport: all the same (`uniform`), its "
+            "`importance` as a share of the sum, or the `softmax` of it."
+        ),
+    )
+    target_mass: Mass = Field(
+        default="uniform",
+        description=(
+            "How much each target takes up: the same choices. A centroid has the importance of the "
+            "unit in whose place it stands."
+        ),
     )
     distance: Literal[1, 2] = Field(
         default=1, description="p of the ground cost ‖x̂_j − ŷ_k‖_p between normalised units."

@@ -110,6 +110,22 @@ Target = Annotated[
         rich_help_panel=_SPEC,
     ),
 ]
+SourceMass = Annotated[
+    str,
+    typer.Option(
+        "--source-mass",
+        help="How much each unit weighs in the transport: uniform, importance or softmax.",
+        rich_help_panel=_SPEC,
+    ),
+]
+TargetMass = Annotated[
+    str,
+    typer.Option(
+        "--target-mass",
+        help="How much each target takes up: uniform, importance or softmax.",
+        rich_help_panel=_SPEC,
+    ),
+]
 Distance = Annotated[
     int,
     typer.Option(

@@ -7,5 +7,7 @@ TARGETS = Registry(
     group="intrafusion.targets",
     built_in={
         "most_important": "intrafusion.transport.targets:most_important",
+        "kmeans": "intrafusion.transport.targets:kmeans",
+        "gmm": "intrafusion.transport.targets:gmm",
     },
 )

@@ -1,4 +1,4 @@
-"""Exact transport plans between the units of a group and the units that survive."""
+"""Exact transport plans from the units of a group to their targets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 import ot
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+
+from intrafusion.errors import ErrorCode, IntraFusionError
 
 Floats = NDArray[np.float64]
 
@@ -43,5 +45,32 @@ def survivor_plan(cost: Floats, survivors: NDArray[np.int64], units: int) -> Flo
     # In units of 1/(n·m) all masses are whole numbers, so nothing is lost to rounding.
     source = np.full(n - m, float(m))
     room = np.full(m, float(n - m))
-    plan[others] = ot.emd(source, room, cost, numItermax=MAX_PIVOTS) / (n * m)
+    plan[others] = _emd(source, room, cost) / (n * m)
     return plan
+
+
+def full_plan(cost: Floats, source: Floats, target: Floats) -> Floats:
+    """The optimal plan between any masses, at any cost.
+
+    Args:
+        cost: (n, m) from each unit to each target.
+        source: (n,) masses μ of the units, of sum 1.
+        target: (m,) masses ν of the targets, of sum 1.
+
+    Returns:
+        The plan (n, m): rows sum to μ, columns to ν.
+    """
+    return _emd(source, target, cost)
+
+
+def _emd(source: Floats, target: Floats, cost: Floats) -> Floats:
+    plan, log = ot.emd(source, target, cost, numItermax=MAX_PIVOTS, log=True)
+    if log["warning"] is not None:
+        raise IntraFusionError(
+            ErrorCode.COMPRESSION_FAILED,
+            f"No transport plan of {len(source)} units to {len(target)} was found: "
+            f"{log['warning']}",
+            "Use uniform masses and the target 'most_important', or exclude this group.",
+        )
+    result: Floats = plan
+    return result

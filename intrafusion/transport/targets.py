@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
+
+from intrafusion.transport.cost import distances
 
 SAME = 1e-6
 """Unit vectors closer than this are copies: float32 does not tell them apart."""
 
 
-def most_important(importance: Tensor, vectors: Tensor, count: int) -> Tensor:
-    """The positions (count,) of the units of highest importance, ascending.
+@dataclass(frozen=True)
+class Targets:
+    """The m points that units are transported to.
+
+    Attributes:
+        points: (m, d), each of length 1, as the units are.
+        kept: (m,) the positions of the units in whose places they stand, ascending.
+        are_units: whether each point is the unit in whose place it stands.
+    """
+
+    points: Tensor
+    kept: Tensor
+    are_units: bool
+
+
+def most_important(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
+    """The `count` units of highest importance.
 
     A copy of a unit that is already chosen stands for nothing new, so copies come last. Equal
     scores are settled by position, so that the choice does not depend on the platform.
@@ -18,11 +40,34 @@ def most_important(importance: Tensor, vectors: Tensor, count: int) -> Tensor:
     Args:
         importance: (n,) scores.
         vectors: (n, d) the units as vectors of length 1.
-        count: how many to choose.
+        count: m.
+        seed: not used, as nothing here is random.
     """
     order = importance.argsort(descending=True, stable=True)
     repeated = _is_repeated(vectors[order])
-    return torch.cat([order[~repeated], order[repeated]])[:count].sort().values
+    kept = torch.cat([order[~repeated], order[repeated]])[:count].sort().values
+    return Targets(vectors[kept], kept, are_units=True)
+
+
+def kmeans(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
+    """The centroids of `count` clusters of units, by k-means. Importance plays no part."""
+    model = KMeans(count, n_init=1, random_state=seed)
+    return _centroids(torch.from_numpy(model.fit(vectors.cpu().numpy()).cluster_centers_), vectors)
+
+
+def gmm(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
+    """The means of a mixture of `count` round Gaussians. Importance plays no part."""
+    # There are fewer units than dimensions: any richer covariance would be singular.
+    model = GaussianMixture(count, covariance_type="spherical", random_state=seed)
+    return _centroids(torch.from_numpy(model.fit(vectors.cpu().numpy()).means_), vectors)
+
+
+def _centroids(centres: Tensor, vectors: Tensor) -> Targets:
+    """Targets at `centres` (m, d), in the places of units that lie near and each used once."""
+    points = torch.nn.functional.normalize(centres.to(vectors), dim=1, eps=1e-12)
+    away = distances(points, vectors, 2).cpu().numpy()
+    kept, order = torch.from_numpy(linear_sum_assignment(away)[1]).sort()
+    return Targets(points[order.to(points.device)], kept, are_units=False)
 
 
 def _is_repeated(vectors: Tensor) -> Tensor:

@@ -45,6 +45,13 @@ def test_exact_copies_are_fused_without_loss(name: str) -> None:
     assert relative_error(result.program(example(5)), program(example(5))) <= 1e-5
 
 
+@pytest.mark.parametrize("target", ["kmeans", "gmm"])
+def test_clusters_of_exact_copies_are_fused_without_loss(target: str) -> None:
+    program = duplicated(analyse(program_of("resnet")))
+    result = compress(program, CompressionSpec(sparsity=0.5, target=target))
+    assert relative_error(result.program(example(5)), program(example(5))) <= 1e-5
+
+
 def test_the_report_tells_what_happened() -> None:
     program = program_of("resnet")
     report = compress(program, HALF, samples(), samples(labelled=True)).report
