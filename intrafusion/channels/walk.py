@@ -150,7 +150,8 @@ class Walk:
 
     def _atoms(self, name: str, dim: int, size: int) -> Tensor:
         if self.seeds is not None:
-            return self.seeds[name, dim]
+            # What surgery added, such as a renumbered index, has no channels to follow.
+            return self.seeds.get((name, dim), torch.full((size,), FROZEN))
         if (name, dim) not in self.ranges:
             self.ranges[name, dim] = range(self.atoms, self.atoms + size)
             self.atoms += size

@@ -56,9 +56,11 @@ def resize_index(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     source: Value = sizes.values[arguments(old)[0]]
     indices = [None if i is None else sizes.values[i] for i in arguments(old)[1]]
     constant = _constant(indices)
-    if constant is None or source.plane_along(constant[0]) is None:
+    if constant is None:
         return
     dim, positions = constant
+    if _whole(source, dim, sizes):
+        return
     renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
     new.args = (
         new.args[0],
@@ -71,7 +73,7 @@ def resize_index_select(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     source: Value = sizes.values[arguments(old)[0]]
     dim = arguments(old)[1] % source.meta.dim()
     positions = sizes.values[arguments(old)[2]].data
-    if positions is not None and source.plane_along(dim) is not None:
+    if positions is not None and not _whole(source, dim, sizes):
         renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
         new.args = (new.args[0], dim, renumbered)
 
@@ -82,6 +84,11 @@ def resize_strided_slice(new: fx.Node, source: Value, dim: int, given: slice, si
     renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
     new.target = torch.ops.aten.index_select.default
     new.args = (new.args[0], dim, renumbered)
+
+
+def _whole(source: Value, dim: int, sizes: Sizes) -> bool:
+    """Whether nothing along a dimension is gone."""
+    return sizes.after(source)[dim] == source.shape[dim]
 
 
 def _renumber(source: Value, dim: int, positions: Tensor, sizes: Sizes) -> Tensor:

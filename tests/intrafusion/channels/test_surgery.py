@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from intrafusion import load
 from intrafusion.channels import analyse, remove
@@ -33,8 +33,22 @@ def test_zero_then_remove(name: str, form: str) -> None:
         assert relative_error(smaller(x), reference(x)) <= 1e-5
 
 
-@pytest.mark.parametrize("network", [Gated, SplitAndMerge, Grouped])
-def test_zero_then_remove_on_gates_splits_and_groups(network: type[nn.Module]) -> None:
+class Picked(nn.Module):
+    """Every other channel, and then channels in an order that a buffer holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.last = nn.Conv2d(6, 2, 1)
+        self.register_buffer("order", torch.tensor([3, 0, 5, 1, 4, 2]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(x).relu()[:, ::2])
+        return self.last(x.relu()[:, self.order])
+
+
+@pytest.mark.parametrize("network", [Gated, SplitAndMerge, Grouped, Picked])
+def test_zero_then_remove_on_gates_splits_groups_and_indices(network: type[nn.Module]) -> None:
     torch.manual_seed(0)
     analysis = analyse(load(network().eval(), input_shapes=[(1, 3, 8, 8)]))
     kept = halves(analysis)
