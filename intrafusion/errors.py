@@ -44,6 +44,11 @@ class ErrorCode(Enum):
         422,
         "The network gives different outputs for the same input",
     )
+    BATCH_DEPENDENT = (
+        "batch_dependent",
+        422,
+        "What the network computes depends on the batch size",
+    )
     CAPTURE_FAILED = ("capture_failed", 422, "The network could not be read as a graph")
 
     # How the model is described
@@ -52,6 +57,11 @@ class ErrorCode(Enum):
         "input_shape_mismatch",
         422,
         "The network does not accept inputs of this shape",
+    )
+    INPUT_COUNT_MISMATCH = (
+        "input_count_mismatch",
+        422,
+        "The network takes another number of inputs",
     )
     ARCHITECTURE_MISSING = ("architecture_missing", 422, "A state dict needs its architecture")
     UNKNOWN_ARCHITECTURE = ("unknown_architecture", 422, "There is no such architecture")

@@ -23,7 +23,7 @@ def generalise(two: Capture, three: Capture) -> fx.Graph:
     Literals on no such line (a quotient, say) give a wrong graph: the caller compares outputs
     at a third batch size.
 
-    Raises `IntraFusionError` with `CAPTURE_FAILED` where the captures differ in anything else.
+    Raises `IntraFusionError` with `BATCH_DEPENDENT` where the captures differ in anything else.
     """
     nodes, others = list(two.graph.nodes), list(three.graph.nodes)
     if len(nodes) != len(others):
@@ -94,7 +94,7 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def _depends(what: str) -> IntraFusionError:
     return IntraFusionError(
-        ErrorCode.CAPTURE_FAILED,
+        ErrorCode.BATCH_DEPENDENT,
         f"What the network computes depends on the batch size: {what}.",
         "Rewrite it so that every sample goes through the same operations.",
     )

@@ -21,13 +21,15 @@ from intrafusion.program.inputs import Examples, Samples
 from intrafusion.program.messages import reason_line
 from intrafusion.program.normalise import normalise
 from intrafusion.program.program import Program
+from intrafusion.program.signature import check_inputs
 from intrafusion.program.torchscript import capture_script, parameters_by_use
 from intrafusion.program.verify import (
     Forward,
     all_close,
     check_deterministic,
     check_finite,
-    reference_outputs,
+    outputs_at,
+    samples_that_mix,
 )
 
 Way = Callable[[], tuple[fx.Graph, Capture]]
@@ -50,9 +52,11 @@ def capture(
     The module's own training flags are as before afterwards. Of the ways to read it the
     first is taken whose program gives the module's own outputs at two batch sizes.
 
-    Raises `IntraFusionError` with `WEIGHTS_NOT_FINITE`, `INPUT_SHAPE_MISMATCH`,
-    `MODEL_DOES_NOT_RUN`, `MODEL_NOT_DETERMINISTIC` or `CAPTURE_FAILED`.
+    Raises `IntraFusionError` with `INPUT_COUNT_MISMATCH`, `WEIGHTS_NOT_FINITE`,
+    `INPUT_SHAPE_MISMATCH`, `MODEL_DOES_NOT_RUN`, `MODEL_NOT_DETERMINISTIC`, `BATCH_DEPENDENT` or
+    `CAPTURE_FAILED`.
     """
+    check_inputs(module, len(examples.batch(1)))
     check_finite("parameter", module.named_parameters())
     examples = _beside(module, examples)
     with _evaluation_mode(module) as was_training:
@@ -88,13 +92,18 @@ def _first_that_agrees(
 ) -> Program:
     """The first program among `ways` that gives the outputs of `forward`."""
     inputs, others = examples.batch(BATCHES[0]), examples.batch(_OTHER_BATCH)
-    expected = check_deterministic(forward, inputs)
-    expected_others = reference_outputs(forward, others)
+    expected, expected_others = outputs_at(forward, examples, (BATCHES[0], _OTHER_BATCH))
+    check_deterministic(forward, inputs, expected)
+    mixing = samples_that_mix(forward, others, expected_others)
+    if mixing is not None:
+        notes = (*notes, mixing)
+    code = ErrorCode.CAPTURE_FAILED
     failures = []
     for read in ways:
         try:
             graph, captured = read()
         except IntraFusionError as error:
+            code = error.code if error.code is ErrorCode.BATCH_DEPENDENT else code
             failures.append(error.message)
             continue
         except Exception as error:  # noqa: BLE001 - export of foreign code raises anything
@@ -108,7 +117,7 @@ def _first_that_agrees(
             return program
         failures.append(failure)
     raise IntraFusionError(
-        ErrorCode.CAPTURE_FAILED,
+        code,
         "The network could not be read as a graph. " + " ".join(dict.fromkeys(failures)),
         "Rewrite what the message names, or give the network in another form: "
         "TorchScript, nn.Module or a .pt2 from torch.export.",

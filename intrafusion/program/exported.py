@@ -151,7 +151,7 @@ def lower(
             nodes[node].meta = dict(node.meta)
     for node in written.nodes:
         if node.op == "output":
-            kept, notes = _outputs(exported, node)
+            kept, notes = _outputs(exported, node, prefix)
             graph.output(tuple(nodes[value] for value in kept))
             out_spec = _nesting(exported, node)
         elif node.op != "placeholder":
@@ -224,7 +224,9 @@ def _identity(tensor: Tensor) -> tuple[object, ...]:
     )
 
 
-def _outputs(exported: ExportedProgram, output: fx.Node) -> tuple[list[fx.Node], tuple[str, ...]]:
+def _outputs(
+    exported: ExportedProgram, output: fx.Node, prefix: str
+) -> tuple[list[fx.Node], tuple[str, ...]]:
     """The values the network returns, and what is to say about them."""
     kept: list[fx.Node] = []
     written: list[str] = []
@@ -233,7 +235,7 @@ def _outputs(exported: ExportedProgram, output: fx.Node) -> tuple[list[fx.Node],
     assert isinstance(values, tuple | list)
     for value, spec in zip(values, exported.graph_signature.output_specs, strict=True):
         if spec.kind is OutputKind.BUFFER_MUTATION:
-            written.append(str(spec.target))
+            written.append(str(spec.target).removeprefix(prefix))
         elif spec.kind is OutputKind.USER_OUTPUT and value is None:
             absent += 1
         elif spec.kind is OutputKind.USER_OUTPUT:

@@ -20,6 +20,11 @@ class Samples:
 
     tensors: tuple[Tensor, ...]
 
+    @property
+    def stated(self) -> int:
+        """The batch size the user spoke of."""
+        return self.tensors[0].shape[0]
+
     def batch(self, size: int) -> tuple[Tensor, ...]:
         """The first `size` samples, from the start again where there are fewer."""
         return tuple(t[torch.arange(size) % t.shape[0]] for t in self.tensors)
@@ -27,10 +32,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Stated shapes without the batch, and dtypes."""
+    """Stated shapes without the batch, dtypes, and the batch size they were `stated` with."""
 
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
+    stated: int = 1
 
     def batch(self, size: int) -> tuple[Tensor, ...]:
         """`size` samples: standard normal where the dtype is floating point, else zeros.
@@ -53,6 +59,7 @@ def _sample(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generat
 
 
 Examples = Samples | Shapes
+"""What there is to run a network on: `batch(size)` makes inputs."""
 
 
 def examples_of(
@@ -93,7 +100,11 @@ def examples_of(
             f"There are {len(shapes)} input shapes and {len(names)} dtypes.",
             "State one dtype per input, or none for float32 throughout.",
         )
-    return Shapes(tuple(shape[1:] for shape in shapes), tuple(_dtype(name) for name in names))
+    return Shapes(
+        shapes=tuple(shape[1:] for shape in shapes),
+        dtypes=tuple(_dtype(name) for name in names),
+        stated=shapes[0][0],
+    )
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -46,9 +46,9 @@ def load(
 
     Raises `IntraFusionError`: `NOT_FOUND`, `NOT_A_MODEL`, `CORRUPT_MODEL`, `UNSAFE_PICKLE` for
     the file; `ARCHITECTURE_MISSING`, `UNKNOWN_ARCHITECTURE`, `ARCHITECTURE_ARGUMENTS`,
-    `STATE_DICT_MISMATCH` for a state dict; `INPUT_SHAPE_MISSING`, `INPUT_SHAPE_MISMATCH` for
-    the inputs; `WEIGHTS_NOT_FINITE`, `MODEL_DOES_NOT_RUN`, `MODEL_NOT_DETERMINISTIC`,
-    `CAPTURE_FAILED` for the network.
+    `STATE_DICT_MISMATCH` for a state dict; `INPUT_SHAPE_MISSING`, `INPUT_SHAPE_MISMATCH`,
+    `INPUT_COUNT_MISMATCH` for the inputs; `WEIGHTS_NOT_FINITE`, `MODEL_DOES_NOT_RUN`,
+    `MODEL_NOT_DETERMINISTIC`, `BATCH_DEPENDENT`, `CAPTURE_FAILED` for the network.
     """
     if isinstance(source, nn.Module):
         _no_architecture(architecture, "A module")

@@ -17,16 +17,51 @@ _ARITY_WORDS = re.compile(
     r"missing value for argument|expected at most|positional arguments?|takes \d+", re.IGNORECASE
 )
 
-_REASON = re.compile(r"(?:[\w.]*Error|Exception): (.+)")
+_REASON = re.compile(r"(?P<kind>[\w.]*(?:Error|Exception)): (?P<reason>.+)")
 """How TorchScript's interpreter reports the error inside, at the end of a traceback."""
+
+_FRAME = re.compile(
+    r'File "(?P<file>[^"]+)", line (?P<line>\d+), in \S+\n'
+    r'(?:(?!\s*File ").*\n)*?\s*(?P<code>\S.*)\n\s*~+ <--- HERE'
+)
+"""A call in TorchScript's traceback, with the line of code that it stands at."""
+
+_TRACED_FRAME = re.compile(r"^(?P<file>\S.*)\((?P<line>\d+)\): \S+$", re.MULTILINE)
+"""A call in what `torch.jit.trace` keeps of the Python that it saw, the innermost first."""
+
+_TORCHS_OWN = re.compile(r"[\\/]torch[\\/](?:nn|jit|_\w+|functional\.py)")
 
 
 def reason_line(error: BaseException) -> str:
     """The line of an error's message that says what was wrong, without a final full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reasons = [match[1] for line in lines if (match := _REASON.match(line))]
+    reasons = [match["reason"] for line in lines if (match := _REASON.match(line))]
     line = (reasons[-1:] or lines[:1] or [type(error).__name__])[0]
     return line.rstrip(".")[:300]
+
+
+def kind_of_error(error: BaseException) -> str:
+    """The type of an error; of the one inside, where TorchScript's interpreter reports it."""
+    kinds = [match["kind"] for match in _REASON.finditer(str(error))]
+    return kinds[-1].rpartition(".")[2] if kinds else type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """Where in its code TorchScript raised an error: the user's line and the operation.
+
+    Such as ``line 31 of net.py, `return torch.add(x, y)` ``; "" for errors from elsewhere.
+    """
+    serialised, _, original = str(error).partition("original code (most recent call last):")
+    scripted = list(_FRAME.finditer(original)) or list(_FRAME.finditer(serialised))
+    if not scripted:
+        return ""
+    operation = scripted[-1]["code"].strip()
+    # A trace has calls, innermost first, in place of code.
+    calls = [*_TRACED_FRAME.finditer(original)] or scripted[::-1]
+    own = [call for call in calls if not _TORCHS_OWN.search(call["file"])]
+    call = (own or calls)[0]
+    file = re.split(r"[\\/]", call["file"])[-1]
+    return f"line {call['line']} of {file}, `{call.groupdict().get('code', operation):.100}`"
 
 
 def is_about_shape(error: BaseException) -> bool:

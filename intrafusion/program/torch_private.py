@@ -84,10 +84,10 @@ def is_frozen(script: torch.jit.ScriptModule) -> bool:
     return not hasattr(script, "training")
 
 
-def argument_names(script: torch.jit.ScriptModule) -> list[str]:
-    """The names of `forward`'s arguments, without `self`."""
+def arguments(script: torch.jit.ScriptModule) -> list[tuple[str, str, bool]]:
+    """Name and type of `forward`'s arguments without `self`, and whether each may be left out."""
     schema = script._c._get_method("forward").schema
-    return [argument.name for argument in schema.arguments[1:]]
+    return [(a.name, str(a.type), a.has_default_value()) for a in schema.arguments[1:]]
 
 
 def overloads(*packets: str) -> list[OpOverload]:

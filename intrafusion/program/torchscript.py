@@ -60,7 +60,7 @@ def capture_script(
     capture = lower(
         torch_private.export_script(script, inputs),
         prefix=torch_private.SCRIPT_PREFIX,
-        input_names=torch_private.argument_names(script),
+        input_names=[name for name, _, _ in torch_private.arguments(script)],
         quick=quick,
     )
     if torch_private.is_frozen(script):

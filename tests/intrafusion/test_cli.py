@@ -295,6 +295,12 @@ def test_compress_writes_the_smaller_network_and_its_report(tmp_path: Path) -> N
         (b"no network", ["--input-shape", "1,1,28,28"], Exit.FAILED, "not_a_model"),
         (None, [], Exit.USAGE, "input_shape_missing"),
         (None, ["--input-shape", "1,3,28,28"], Exit.FAILED, "input_shape_mismatch"),
+        (
+            None,
+            ["--input-shape", "1,1,28,28", "--input-shape", "1,4"],
+            Exit.FAILED,
+            "input_count_mismatch",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_compressed_leaves_no_file(

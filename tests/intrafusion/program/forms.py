@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
-from intrafusion import Program, load
+from intrafusion import IntraFusionError, Program, load
 from tests.networks import INPUT_SHAPE, build, samples
 
 NAMED_FORMS = ("module", "scripted", "traced")
@@ -33,3 +35,11 @@ def as_form(network: nn.Module, form: str) -> nn.Module:
 def program_of(name: str, form: str = "module") -> Program:
     """The program of `build(name)`; programs are never mutated, so tests may share one."""
     return load(as_form(build(name), form), input_shapes=SHAPES)
+
+
+def refusal(source: Any, **options: Any) -> IntraFusionError:
+    """The error that loading `source` ends in."""
+    with pytest.raises(IntraFusionError) as caught:
+        load(source, **options)
+    assert caught.value.hint
+    return caught.value

@@ -51,7 +51,7 @@ def refusal(compute: Callable[[Tensor], Tensor]) -> IntraFusionError:
     captures = [capture_module(Network(compute), (torch.randn(size, 6),)) for size in BATCHES]
     with pytest.raises(IntraFusionError) as caught:
         generalise(*captures)
-    assert caught.value.code is ErrorCode.CAPTURE_FAILED
+    assert caught.value.code is ErrorCode.BATCH_DEPENDENT
     return caught.value
 
 

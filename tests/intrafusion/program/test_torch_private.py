@@ -90,8 +90,11 @@ def test_is_frozen(script: torch.jit.ScriptModule) -> None:
     assert torch_private.is_frozen(torch.jit.freeze(script))
 
 
-def test_argument_names(script: torch.jit.ScriptModule) -> None:
-    assert torch_private.argument_names(script) == ["image", "mask"]
+def test_arguments(script: torch.jit.ScriptModule) -> None:
+    assert torch_private.arguments(script) == [
+        ("image", "Tensor", False),
+        ("mask", "Tensor", False),
+    ]
 
 
 def test_export_script(script: torch.jit.ScriptModule) -> None:
