@@ -15,6 +15,7 @@ IMPORTANCE = Registry(
         "activation": "intrafusion.importance.activation:activation",
         "chip": "intrafusion.importance.chip:chip",
         "taylor": "intrafusion.importance.taylor:taylor",
+        "reconstruction": "intrafusion.importance.reconstruction:reconstruction",
         "random": "intrafusion.importance.random:random",
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from intrafusion.folding import Moments
 from intrafusion.importance import IMPORTANCE
 from intrafusion.importance.activations import Reading, observe
 from intrafusion.importance.gradients import loss_gradients
+from intrafusion.importance.sensitivity import sense
+
+if TYPE_CHECKING:
+    from intrafusion.importance.reconstruction import Selection
 
 Need = Literal["nothing", "samples", "labels"]
 
@@ -65,6 +69,18 @@ class Context:
         assert self.samples is not None
         assert self.labels is not None
         return loss_gradients(self.analysis.program, self.samples, self.labels)
+
+    @cached_property
+    def selections(self) -> Mapping[Group, Selection]:
+        """For every group that is read somewhere, the order in which its units are needed.
+
+        Only what needs samples may read it.
+        """
+        from intrafusion.importance.reconstruction import select
+
+        assert self.samples is not None
+        sensed = sense(self.analysis, self.samples, self.seed)
+        return {group: select(places) for group, places in sensed.items() if places}
 
     @cached_property
     def _observed(self) -> dict[Callable[[Tensor], Tensor], dict[Group, dict[Reading, Tensor]]]:

@@ -1,0 +1,185 @@
+"""What units do on samples, and how much the network's outputs care.
+
+A unit that goes is rebuilt, as well as may be, from the units that stay. What is left over, δ,
+changes the outputs by gᵀδ to first order, g being the gradient of the outputs where the unit is
+read. So two moments say all that is needed of each place where a group is read: the covariance of
+its units, and the second moment of their gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from intrafusion.channels import Analysis, Group
+from intrafusion.channels.walk import Value
+from intrafusion.importance.activations import Reading, readings
+from intrafusion.program.program import module_tree
+
+MAX_ROWS = 20_000
+"""Positions looked at per reading, over all samples."""
+PROBES = 2
+"""Random directions in the space of the outputs, per sample."""
+BATCH_BYTES = 1 << 30
+"""Activations held at a time for the backward pass."""
+
+
+@dataclass(frozen=True)
+class Sensed:
+    """One place where the n units of a group are read.
+
+    Attributes:
+        covariance: C (n, n) of the units' activations, over samples and positions.
+        sensitivity: M (n, n), so that tr(M·R) is the squared change of the outputs, relative to
+            their variance, when what is left of the units has the covariance R.
+    """
+
+    covariance: Tensor
+    sensitivity: Tensor
+
+
+def sense(
+    analysis: Analysis, samples: Sequence[Tensor], seed: int = 0
+) -> dict[Group, tuple[Sensed, ...]]:
+    """Run the program forward and backward over `samples`, some at a time.
+
+    M is estimated as the mean of g·gᵀ, g being the gradient of a random combination of the
+    outputs: its expectation is the Gauss–Newton matrix JᵀJ. A place that no output depends on has
+    M = 0; a group without any has an empty tuple.
+
+    Args:
+        analysis: of the program.
+        samples: one tensor per input, (samples, …).
+        seed: of the combinations and of the positions looked at.
+    """
+    real = {node.name for node, value in analysis.walk.values.items() if _is_real(value)}
+    where = {
+        group: [reading for reading in own if reading.node in real]
+        for group, own in readings(analysis).items()
+    }
+    watch = _Watch(analysis, {reading.node for own in where.values() for reading in own})
+    generator = torch.Generator().manual_seed(seed)
+    sums = {group: [_Sums(len(group)) for _ in own] for group, own in where.items()}
+    total, per_batch = len(samples[0]), samples_at_a_time(analysis)
+    rows = max(1, MAX_ROWS * per_batch // max(per_batch, total))
+    for start in range(0, total, per_batch):
+        values = watch.on(tuple(x[start : start + per_batch] for x in samples))
+        gradients = watch.gradients(values, generator)
+        for group, own in where.items():
+            for reading, sum_ in zip(own, sums[group], strict=True):
+                sum_.add(reading, values[reading.node], gradients[reading.node], rows, generator)
+    return {group: tuple(sum_.sensed(total) for sum_ in own) for group, own in sums.items()}
+
+
+def samples_at_a_time(analysis: Analysis) -> int:
+    """How many samples a forward and backward pass may hold the activations of, at least 1."""
+    held = sum(
+        value.meta.numel() * value.meta.element_size()
+        for node, value in analysis.walk.values.items()
+        if node.op == "call_function" and isinstance(value, Value) and value.data is None
+    )
+    samples = max(1, len(analysis.program.example_inputs[0]))
+    return max(1, BATCH_BYTES * samples // max(1, held))
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Value) and value.meta.is_floating_point()
+
+
+class _Watch(fx.Interpreter):
+    """Runs the program with gradients and keeps the values that are asked for."""
+
+    def __init__(self, analysis: Analysis, nodes: set[str]) -> None:
+        program = analysis.program
+        network = fx.GraphModule(module_tree(program.tensors, program.trainable), program.graph)
+        network.requires_grad_()
+        super().__init__(network)
+        self.nodes, self.scales = nodes, list[Tensor]()
+        self.outputs: list[Tensor] = []
+        self.values: dict[str, Tensor] = {}
+
+    def on(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """The values on a batch of inputs."""
+        self.values = {}
+        with torch.enable_grad():
+            outputs = self.run(*inputs)
+        self.outputs = [o for o in outputs if isinstance(o, Tensor) and o.is_floating_point()]
+        if not self.scales:
+            self.scales = [_scale(output.detach()) for output in self.outputs]
+        return self.values
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self.nodes:
+            if not value.requires_grad:
+                value.requires_grad_()
+            self.values[n.name] = value
+        return value
+
+    def gradients(
+        self, values: Mapping[str, Tensor], generator: torch.Generator
+    ) -> dict[str, list[Tensor]]:
+        """For each value the gradients of `PROBES` combinations of the last batch's outputs."""
+        found: dict[str, list[Tensor]] = {name: [] for name in values}
+        for probe in range(PROBES):
+            directions = [
+                torch.randn(output.shape, generator=generator).to(output) * scale
+                for output, scale in zip(self.outputs, self.scales, strict=True)
+            ]
+            gradients = torch.autograd.grad(
+                self.outputs,
+                list(values.values()),
+                directions,
+                retain_graph=probe < PROBES - 1,
+                materialize_grads=True,
+            )
+            for own, gradient in zip(found.values(), gradients, strict=True):
+                own.append(gradient)
+        return found
+
+
+def _scale(output: Tensor) -> Tensor:
+    """Makes the squares of changes, summed over a sample's outputs, relative to their variance."""
+    variance = output.double().var(correction=0) * (output.numel() / max(1, len(output)))
+    return torch.where(variance > 0, variance.rsqrt(), torch.ones_like(variance)).to(output)
+
+
+@dataclass
+class _Sums:
+    """The moments of one reading while the batches go by."""
+
+    units: int
+    rows: int = 0
+    products: Any = field(default=0.0)
+    values: Any = field(default=0.0)
+    gradients: Any = field(default=0.0)
+
+    def add(
+        self,
+        reading: Reading,
+        value: Tensor,
+        gradients: Sequence[Tensor],
+        rows: int,
+        generator: torch.Generator,
+    ) -> None:
+        """Add a batch: `value` and its gradients, at `rows` random positions."""
+        held = reading.of(value.detach()).flatten(2)
+        places = held.shape[2]
+        picked = torch.randperm(places, generator=generator)[:rows].to(held.device)
+        held = held[:, :, picked].flatten(1).double()
+        self.rows += held.shape[1]
+        self.products = self.products + held @ held.T
+        self.values = self.values + held.sum(1)
+        for gradient in gradients:
+            slopes = reading.of(gradient).flatten(2)[:, :, picked].flatten(1).double()
+            share = places / len(picked) / len(gradients)
+            self.gradients = self.gradients + slopes @ slopes.T * share
+
+    def sensed(self, samples: int) -> Sensed:
+        mean = self.values / self.rows
+        covariance = self.products / self.rows - torch.outer(mean, mean)
+        return Sensed(covariance, self.gradients / samples)

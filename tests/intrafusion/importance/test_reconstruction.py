@@ -1,0 +1,92 @@
+"""Greedy selection against its definition, and on units that others rebuild."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from intrafusion.importance import sensitivity
+from intrafusion.importance.context import criterion_named
+from intrafusion.importance.reconstruction import select
+from intrafusion.importance.sensitivity import Sensed, sense
+from tests.intrafusion.importance.networks import context_of, two_layers
+
+
+def random_place(units: int, rank: int, seed: int) -> Sensed:
+    generator = torch.Generator().manual_seed(seed)
+    factor = torch.randn(units, rank, generator=generator).double()
+    slopes = torch.randn(units, 2 * units, generator=generator).double()
+    return Sensed(factor @ factor.T, slopes @ slopes.T)
+
+
+def unexplained(place: Sensed, kept: list[int]) -> Tensor:
+    """tr(M·R), R being the Schur complement of the kept units in C."""
+    covariance = place.covariance
+    cross = covariance[:, kept]
+    rebuilt = cross @ torch.linalg.pinv(covariance[kept][:, kept], hermitian=True) @ cross.T
+    return (place.sensitivity * (covariance - rebuilt)).sum()
+
+
+def test_every_pick_is_the_best_and_the_errors_are_what_is_left() -> None:
+    units = 8
+    places = [random_place(units, units, 0), random_place(units, units, 1)]
+    selection = select(places)
+    order = selection.order.tolist()
+    assert sorted(order) == list(range(units))
+    for picks in range(units):
+        left = [
+            sum(unexplained(place, [*order[:picks], unit]) for place in places)
+            for unit in order[picks:]
+        ]
+        assert left[0] == pytest.approx(float(min(left)), rel=1e-6, abs=1e-6)
+        assert float(selection.errors[picks + 1]) == pytest.approx(
+            float(left[0]), rel=1e-6, abs=1e-6
+        )
+
+
+def test_nothing_is_left_once_the_rank_is_reached() -> None:
+    selection = select([random_place(12, 5, 0)])
+    assert selection.errors[5] < 1e-6 * selection.errors[0]
+    assert selection.errors[4] > 1e-3 * selection.errors[0]
+
+
+def test_silent_units_and_copies_are_kept_last() -> None:
+    network = two_layers()
+    with torch.no_grad():
+        network[0].weight[3] = network[0].weight[7]
+        network[0].bias[3] = network[0].bias[7]
+        network[0].weight[5] = 0
+        network[0].bias[5] = -1
+    samples = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    context = context_of(network, (1, 3, 8, 8), samples)
+    (group,) = context.analysis.groups
+    scores = criterion_named("reconstruction")(group, context)
+    assert set(scores.argsort()[:2].tolist()) in ({3, 5}, {7, 5})
+    assert sorted(scores.tolist()) == list(range(1, len(group) + 1))
+
+
+def test_sensitivity_is_the_gauss_newton_matrix_of_a_linear_layer() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    samples = torch.randn(4000, 6)
+    context = context_of(network, (1, 6), samples)
+    ((place,),) = sense(context.analysis, (samples,)).values()
+    with torch.no_grad():
+        hidden = network[:2](samples).double()
+        variance = network(samples).double().var(correction=0) * 3
+        weight = network[2].weight.double()
+    torch.testing.assert_close(place.covariance, hidden.T.cov(correction=0), rtol=1e-4, atol=1e-5)
+    expected = weight.T @ weight / variance
+    torch.testing.assert_close(place.sensitivity, expected, rtol=0.1, atol=0.02)
+
+
+def test_batches_of_samples_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    context = context_of(two_layers(), (1, 3, 8, 8), samples)
+    ((whole,),) = sense(context.analysis, (samples,)).values()
+    monkeypatch.setattr(sensitivity, "BATCH_BYTES", 1)
+    ((parts,),) = sense(context.analysis, (samples,)).values()
+    torch.testing.assert_close(whole.covariance, parts.covariance)
+    ratio = parts.sensitivity.trace() / whole.sensitivity.trace()
+    assert 0.7 < ratio < 1.4
