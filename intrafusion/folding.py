@@ -62,11 +62,12 @@ class _Pair:
     bias: str | None
 
 
-def fold_batch_norm(program: Program) -> Folded:
+def fold_batch_norm(program: Program, *, epsilon: bool = True) -> Folded:
     """Fold every batch norm whose input comes from one layer and goes nowhere else.
 
-    ε stays inside the square root, and a bias is made where there was none. Norms behind a
-    concatenation, a shared layer or a layer with a second reader stay.
+    ε stays inside the square root, or with `epsilon=False` is left out, and a bias is made where
+    there was none. Norms behind a concatenation, a shared layer or a layer with a second reader
+    stay.
     """
     graph, twins = copy_graph(program.graph)
     tensors = dict(program.tensors)
@@ -76,7 +77,7 @@ def fold_batch_norm(program: Program) -> Folded:
     for pair in _pairs(program):
         gamma, beta, mean, variance = _affine(pair.norm, program.tensors)
         weight = tensors[pair.weight]
-        scale = gamma / torch.sqrt(variance + arguments(pair.norm)[7])
+        scale = gamma / torch.sqrt(variance + (arguments(pair.norm)[7] if epsilon else 0))
         view = [1] * weight.dim()
         view[_output_dim(pair.layer)] = -1
         offset = -mean if pair.bias is None else tensors[pair.bias].double() - mean

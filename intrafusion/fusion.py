@@ -11,7 +11,7 @@ the first; the second is what makes fusing exact copies lossless):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -42,10 +42,25 @@ def fusion_map(plan: Tensor, kept: Tensor, producers: Literal["mean", "keep"]) -
     With `keep` the producer map selects the kept units instead of taking means.
     """
     mu, nu = plan.sum(1), plan.sum(0)
-    producer = (plan / nu).T
+    consumer = plan / mu[:, None]
     if producers == "keep":
-        producer = torch.nn.functional.one_hot(kept, plan.shape[0]).to(plan)
-    return FusionMap(kept, producer.contiguous(), plan / mu[:, None])
+        return replace(selection_map(kept, len(plan)), consumer=consumer)
+    return FusionMap(kept, (plan / nu).T.contiguous(), consumer)
+
+
+def selection_map(kept: Tensor, units: int) -> FusionMap:
+    """The maps of plain pruning: the `kept` (m,) of so many units stay as they are."""
+    chosen = torch.nn.functional.one_hot(kept, units).double()
+    return FusionMap(kept, chosen, chosen.T.contiguous())
+
+
+def published_map(plan: Tensor, kept: Tensor) -> FusionMap:
+    """The one map of the published code: diag(1/μ) T on both sides, so that producers sum too.
+
+    On exact duplicates its output comes out multiplied by n/m.
+    """
+    consumer = plan / plan.sum(1)[:, None]
+    return FusionMap(kept, consumer.T.contiguous(), consumer)
 
 
 Maps = Mapping[Group, FusionMap]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -20,8 +19,9 @@ from intrafusion.compensation import refit, restore_variance
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
-from intrafusion.fusion import fuse, fusion_map
+from intrafusion.fusion import fuse
 from intrafusion.importance.context import Context, Criterion, criterion_named
+from intrafusion.methods import METHODS, Method, Task
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
 from intrafusion.program.precision import narrowed, wide, widened
@@ -35,9 +35,8 @@ from intrafusion.report import (
     ProgressListener,
     Step,
 )
+from intrafusion.selection import sparsities
 from intrafusion.spec import CompressionSpec
-from intrafusion.transport.cost import unit_vectors
-from intrafusion.transport.coupling import Coupling, couple
 
 
 @dataclass(frozen=True)
@@ -97,61 +96,24 @@ def compress(
     """
     clock = _Clock(progress)
     program = program.to(_device(device))
-    criterion = criterion_named(spec.importance)
     given = _dataset(calibration, program)
-    criterion.check(
-        samples=given is not None, labels=given is not None and given.labels is not None
-    )
-    samples = None if spec.compensation == "none" else given
     measured_on = _dataset(evaluation, program)
-    if spec.compensation == "calibration" and samples is None:
-        raise IntraFusionError(
-            ErrorCode.DATASET_TOO_SMALL,
-            "compensation 'calibration' needs calibration samples, and there are none.",
-            "Give a calibration set, or choose compensation 'auto' or 'none'.",
-        )
+    job = _job(spec, given, clock)
+    compressed, compensation = program, CompensationReport(mode="none")
     with torch.no_grad():
-        with clock.step("fold"):
-            folded = fold_batch_norm(widened(program))
-        with clock.step("analyse"):
-            analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
-            counts = _counts(analysis, spec)
-        maps = {}
-        producers = spec.producers
-        if producers == "auto":
-            producers = "mean" if samples is None else "keep"
-        with clock.step("plan", len(counts)):
-            context = _context(analysis, folded, given, spec.seed)
-            for group, count in counts.items():
-                coupling = _plan(group, count, spec, criterion, context)
-                maps[group] = fusion_map(coupling.plan, coupling.kept, producers)
-                clock.report(len(maps), len(counts))
-        with clock.step("fuse"):
-            tensors = fuse(analysis, maps)
-            if samples is None:
-                tensors = restore_variance(analysis, maps, tensors, folded.moments)
-            survivors = {group: mapping.kept for group, mapping in maps.items()}
-            removal = remove(analysis, survivors, tensors)
-        compressed, compensation = removal.program, CompensationReport(mode="none")
-        with clock.step("compensate"):
-            if samples is not None:
-                inputs = tuple(wide(x) for x in samples.inputs)
-                fitted = refit(
-                    analysis, removal, maps, inputs, seed=spec.seed, progress=clock.report
-                )
-                compressed = replace(compressed, tensors=fitted.tensors)
-                compensation = CompensationReport(
-                    mode="calibration",
-                    samples=len(samples),
-                    layers=fitted.layers,
-                    fit_error=fitted.fit_error,
-                    holdout_error=fitted.holdout_error,
-                )
-        compressed = replace(compressed, plan=plan_of(program, folded, removal))
-        compressed = narrowed(compressed, program)
+        for number in range(1, spec.steps + 1):
+            with clock.step("fold"):
+                folded = fold_batch_norm(widened(compressed), epsilon=job.method.epsilon)
+            with clock.step("analyse"):
+                analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
+                if number == 1:
+                    first, wanted = analysis, _counts(analysis, spec)
+                counts = _due(analysis, wanted, number / spec.steps)
+            if counts:
+                compressed, compensation = _round(job, compressed, folded, analysis, counts)
         _check_finite(compressed)
         with clock.step("evaluate"):
-            result = evaluate(program, compressed, measured_on, samples)
+            result = evaluate(program, compressed, measured_on, job.samples)
     return Compression(
         compressed,
         CompressionReport(
@@ -163,8 +125,7 @@ def compress(
             after=result.after,
             fidelity=result.fidelity,
             groups=[
-                _group_report(analysis, group, counts.get(group, len(group)))
-                for group in analysis.groups
+                _group_report(first, group, wanted.get(group, len(group))) for group in first.groups
             ],
             compensation=compensation,
             warnings=[*program.notes, *_fit_warnings(compensation)],
@@ -173,9 +134,86 @@ def compress(
     )
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What all rounds share.
+
+    Attributes:
+        spec: the user's choices, and what stands behind their names:
+        method: how units become fewer.
+        criterion: that scores units.
+        given: the calibration samples, for criteria to look at.
+        samples: the same if consumers are to be refitted on them.
+        clock: that is told how far the work is.
+    """
+
+    spec: CompressionSpec
+    method: Method
+    criterion: Criterion
+    given: Dataset | None
+    samples: Dataset | None
+    clock: _Clock
+
+
+def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
+    """Check that what the choices need is there, before any work."""
+    method, criterion = METHODS[spec.method], criterion_named(spec.importance)
+    labelled = given is not None and given.labels is not None
+    criterion.check(samples=given is not None, labels=labelled)
+    if spec.compensation == "calibration" and given is None:
+        raise IntraFusionError(
+            ErrorCode.DATASET_TOO_SMALL,
+            "compensation 'calibration' needs calibration samples, and there are none.",
+            "Give a calibration set, or choose compensation 'auto' or 'none'.",
+        )
+    refitted = spec.compensation == "calibration" or (
+        spec.compensation == "auto" and method.compensated
+    )
+    return _Job(spec, method, criterion, given, given if refitted else None, clock)
+
+
+def _round(
+    job: _Job, program: Program, folded: Folded, analysis: Analysis, counts: Mapping[Group, int]
+) -> tuple[Program, CompensationReport]:
+    """`program` with so many units in each group, and how its consumers were corrected."""
+    spec, samples, clock = job.spec, job.samples, job.clock
+    producers = spec.producers
+    if producers == "auto":
+        producers = "mean" if samples is None else "keep"
+    maps = {}
+    with clock.step("plan", len(counts)):
+        context = _context(analysis, folded, job.given, spec.seed)
+        for group, mapping in job.method.maps(
+            Task(context, counts, spec, job.criterion, producers)
+        ):
+            maps[group] = mapping
+            clock.report(len(maps), len(counts))
+    with clock.step("fuse"):
+        tensors = fuse(analysis, maps)
+        if samples is None and job.method.compensated:
+            tensors = restore_variance(analysis, maps, tensors, folded.moments)
+        survivors = {group: mapping.kept for group, mapping in maps.items()}
+        removal = remove(analysis, survivors, tensors)
+    compressed, compensation = removal.program, CompensationReport(mode="none")
+    with clock.step("compensate"):
+        if samples is not None:
+            inputs = tuple(wide(x) for x in samples.inputs)
+            fitted = refit(analysis, removal, maps, inputs, seed=spec.seed, progress=clock.report)
+            compressed = replace(compressed, tensors=fitted.tensors)
+            compensation = CompensationReport(
+                mode="calibration",
+                samples=len(samples),
+                layers=fitted.layers,
+                fit_error=fitted.fit_error,
+                holdout_error=fitted.holdout_error,
+            )
+    compressed = replace(compressed, plan=plan_of(program, folded, removal))
+    return narrowed(compressed, program), compensation
+
+
 @dataclass
 class _Clock:
-    """Tells the listener where the work is, and keeps the seconds each step took."""
+    """Tells the listener where the work is, and keeps the seconds each step took in all rounds."""
 
     listener: ProgressListener
     seconds: dict[str, float] = field(default_factory=dict)
@@ -187,7 +225,7 @@ class _Clock:
         self.listener(self.at)
         start = time.perf_counter()
         yield
-        self.seconds[step] = time.perf_counter() - start
+        self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - start
         if self.at.done < self.at.total:
             self.report(self.at.total, self.at.total)
 
@@ -216,10 +254,9 @@ def _dataset(given: Dataset | str | Path | None, program: Program) -> Dataset | 
 def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
     """How many units each group keeps, for the groups that lose some."""
     counts = {}
-    for group in analysis.groups:
-        if not _selected(group, spec):
-            continue
-        keep = max(1, len(group) - round(len(group) * _sparsity(group, spec)))
+    shares = sparsities(analysis, spec)
+    for group, share in shares.items():
+        keep = max(1, len(group) - round(len(group) * share))
         keep = min(len(group), math.ceil(keep / spec.round_to) * spec.round_to)
         if keep < len(group):
             counts[group] = keep
@@ -227,7 +264,7 @@ def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
         raise IntraFusionError(
             ErrorCode.NOTHING_TO_PRUNE,
             f"No group of units would lose any: {len(analysis.groups)} groups were found, "
-            f"{sum(_selected(group, spec) for group in analysis.groups)} of them are selected.",
+            f"{len(shares)} of them are selected.",
             "`intrafusion inspect` shows the groups and what is frozen; raise the sparsity, lower "
             "round_to, or widen include and exclude.",
             groups=[group.name for group in analysis.groups],
@@ -235,17 +272,35 @@ def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
     return counts
 
 
-def _sparsity(group: Group, spec: CompressionSpec) -> float:
-    own = (share for name, share in spec.group_sparsity.items() if _matches(group, [name]))
-    return next(own, spec.sparsity)
+def _due(analysis: Analysis, wanted: Mapping[Group, int], share: float) -> dict[Group, int]:
+    """What each group keeps when that share of the units that shall go in the end has gone.
+
+    Args:
+        analysis: of the program as it is now.
+        wanted: what the original's groups keep in the end.
+        share: 1 in the last round.
+    """
+    due = {
+        _layout(group): len(group) - round((len(group) - keep) * share)
+        for group, keep in wanted.items()
+    }
+    lost = {layout for layout, keep in due.items() if keep > 1} - set(map(_layout, analysis.groups))
+    if lost:
+        raise IntraFusionError(
+            ErrorCode.COMPRESSION_FAILED,
+            f"After a round, the group of {min(lost)[0][0]} is no longer found as it was.",
+            "Set steps to 1, and report this network.",
+        )
+    return {
+        group: due[_layout(group)]
+        for group in analysis.groups
+        if due.get(_layout(group), len(group)) < len(group)
+    }
 
 
-def _selected(group: Group, spec: CompressionSpec) -> bool:
-    return (not spec.include or _matches(group, spec.include)) and not _matches(group, spec.exclude)
-
-
-def _matches(group: Group, patterns: list[str]) -> bool:
-    return any(fnmatchcase(b.tensor, pattern) for b in group.bindings for pattern in patterns)
+def _layout(group: Group) -> tuple[tuple[str, int], ...]:
+    """What makes a group the same one after units have gone: where its units stand, how often."""
+    return tuple((str(binding), binding.index.shape[1]) for binding in group.bindings)
 
 
 def _context(analysis: Analysis, folded: Folded, given: Dataset | None, seed: int) -> Context:
@@ -254,14 +309,6 @@ def _context(analysis: Analysis, folded: Folded, given: Dataset | None, seed: in
         return Context(analysis, folded.moments, seed)
     inputs = tuple(wide(x) for x in given.inputs)
     return Context(analysis, folded.moments, seed, inputs, given.labels)
-
-
-def _plan(
-    group: Group, count: int, spec: CompressionSpec, criterion: Criterion, context: Context
-) -> Coupling:
-    """The plan that transports all units of `group` to `count` targets."""
-    vectors = unit_vectors(group, context.tensors, context.analysis.program.trainable)
-    return couple(vectors, criterion(group, context).to(vectors), count, spec)
 
 
 def _check_finite(program: Program) -> None:

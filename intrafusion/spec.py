@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,6 +12,20 @@ from intrafusion.transport import TARGETS
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Mass = Literal["uniform", "importance", "softmax"]
+MethodName = Literal["intra-fusion", "intra-fusion-published", "prune"]
+
+Selector = str | Annotated[int, Field(ge=0)]
+"""Which groups: a name or glob that a parameter matches, or a number counted from the output."""
+
+METHODS: Mapping[MethodName, str] = {
+    "intra-fusion": "fuses all n units of a group into m by optimal transport",
+    "intra-fusion-published": (
+        "does so by the rules of the code published with the paper, for comparison: one map sums "
+        "what makes and what reads the units, ε is left out of the fold of batch norm, biases "
+        "out of the cost, and nothing is corrected unless `compensation` is `calibration`"
+    ),
+    "prune": "keeps m units as they are and drops the others",
+}
 
 
 class SpecModel(BaseModel):
@@ -57,9 +72,9 @@ class ModelDescription(SpecModel):
 class CompressionSpec(SpecModel):
     """How a network is to be compressed."""
 
-    method: Literal["intra-fusion"] = Field(
+    method: MethodName = Field(
         default="intra-fusion",
-        description="`intra-fusion` fuses all n units of a group into m by optimal transport.",
+        description="; ".join(f"`{name}` {does}" for name, does in METHODS.items()) + ".",
     )
     sparsity: Share = Field(
         default=0.5,
@@ -113,6 +128,13 @@ class CompressionSpec(SpecModel):
             "`auto` is `calibration` where there are samples and `none` where there are not."
         ),
     )
+    steps: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1,
+        description=(
+            "In how many rounds the units are removed, the same number in each. Every round goes "
+            "through all that a compression does, on the network that the round before gave."
+        ),
+    )
     attention: Literal["width", "heads"] = Field(
         default="width",
         description=(
@@ -123,19 +145,23 @@ class CompressionSpec(SpecModel):
     group_sparsity: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict,
         description=(
-            "A sparsity of its own for groups with a parameter matching a name or glob; the first "
-            "that matches counts, and 0 leaves a group whole."
+            "A sparsity of its own for groups with a parameter matching a name or glob, or the "
+            "group of a number as in `include`; the first that matches counts, and 0 leaves a "
+            "group whole."
         ),
         examples=[{"layer4.*": 0.7, "layer1.*": 0.2}],
     )
-    include: list[str] = Field(
+    include: list[Selector] = Field(
         default_factory=list,
-        description="Only groups with a parameter matching one of these names or globs; [] is all.",
-        examples=[["features.*"]],
+        description=(
+            "Only groups with a parameter matching one of these names or globs; [] is all. A "
+            "number is a group counted from the output: 0 is the last."
+        ),
+        examples=[["features.*", 0]],
     )
-    exclude: list[str] = Field(
+    exclude: list[Selector] = Field(
         default_factory=list,
-        description="No group with a parameter matching one of these names or globs.",
+        description="No group with a parameter matching one of these; written as in `include`.",
         examples=[["head.*"]],
     )
     round_to: Annotated[int, Field(ge=1, le=256)] = Field(

@@ -100,6 +100,16 @@ class Analysis:
         return {key: tuple(pairs) for key, pairs in table.items()}
 
     @property
+    def from_output(self) -> tuple[Group, ...]:
+        """The groups from the output backwards, each in the place of its last producer."""
+
+        def last_made(group: Group) -> int:
+            producers = group.of_role(Role.PRODUCER)
+            return max(self.walk.ranges[b.tensor, b.dim].start for b in producers)
+
+        return tuple(sorted(self.groups, key=last_made, reverse=True))
+
+    @property
     def coverage(self) -> float:
         """Share of the program's parameter elements that lie in at least one prunable group."""
         covered = 0

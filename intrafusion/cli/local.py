@@ -65,6 +65,7 @@ def compress(
     architecture_arguments: o.ArchitectureArguments = None,
     calibration: o.Calibration = None,
     evaluation: o.Evaluation = None,
+    method: o.Method = o.SPEC_DEFAULTS.method,
     sparsity: o.Sparsity = o.SPEC_DEFAULTS.sparsity,
     importance: o.Importance = o.SPEC_DEFAULTS.importance,
     target: o.Target = o.SPEC_DEFAULTS.target,
@@ -77,6 +78,7 @@ def compress(
     exclude: o.Exclude = None,
     group_sparsity: o.GroupSparsity = None,
     attention: o.Attention = "width",
+    steps: o.Steps = o.SPEC_DEFAULTS.steps,
     round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
     report: o.ReportFile = None,
@@ -98,6 +100,7 @@ def compress(
           --architecture torchvision/resnet18 --input-shape 1,3,224,224
     """
     spec = o.build_spec(
+        method=method,
         sparsity=sparsity,
         importance=importance,
         target=target,
@@ -110,6 +113,7 @@ def compress(
         exclude=exclude or [],
         group_sparsity=o.pairs(group_sparsity),
         attention=attention,
+        steps=steps,
         round_to=round_to,
         seed=seed,
     )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.importance import IMPORTANCE
-from intrafusion.spec import Architecture, CompressionSpec, ModelDescription
+from intrafusion.spec import METHODS, Architecture, CompressionSpec, ModelDescription
 from intrafusion.transport import TARGETS
 
 _MODEL = "The network"
@@ -88,6 +88,14 @@ Evaluation = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help=f"How units become fewer: {', '.join(METHODS)}.",
+        rich_help_panel=_SPEC,
+    ),
+]
 Sparsity = Annotated[
     float,
     typer.Option(
@@ -152,8 +160,9 @@ Include = Annotated[
     list[str] | None,
     typer.Option(
         "--include",
-        metavar="GLOB",
-        help="Only groups with a parameter of such a name; repeatable.",
+        metavar="GLOB|N",
+        help="Only groups with a parameter of such a name, or the N-th group counted from the "
+        "output (0 is the last); repeatable.",
         rich_help_panel=_SPEC,
     ),
 ]
@@ -161,8 +170,8 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(
         "--exclude",
-        metavar="GLOB",
-        help="No group with a parameter of such a name; repeatable.",
+        metavar="GLOB|N",
+        help="No group with a parameter of such a name or of this number; repeatable.",
         rich_help_panel=_SPEC,
     ),
 ]
@@ -170,8 +179,9 @@ GroupSparsity = Annotated[
     list[str] | None,
     typer.Option(
         "--group-sparsity",
-        metavar="GLOB=SHARE",
-        help="A sparsity of its own for groups with a parameter of such a name; repeatable.",
+        metavar="GLOB|N=SHARE",
+        help="A sparsity of its own for groups with a parameter of such a name or of this number; "
+        "repeatable.",
         rich_help_panel=_SPEC,
     ),
 ]
@@ -180,6 +190,14 @@ Attention = Annotated[
     typer.Option(
         "--attention",
         help="What attention loses: width (channels of every head) or heads.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Steps = Annotated[
+    int,
+    typer.Option(
+        "--steps",
+        help="In how many rounds the units are removed, each on the result of the one before.",
         rich_help_panel=_SPEC,
     ),
 ]

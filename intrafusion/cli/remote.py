@@ -38,6 +38,7 @@ def submit(
     architecture_arguments: o.ArchitectureArguments = None,
     calibration: o.Calibration = None,
     evaluation: o.Evaluation = None,
+    method: o.Method = o.SPEC_DEFAULTS.method,
     sparsity: o.Sparsity = o.SPEC_DEFAULTS.sparsity,
     importance: o.Importance = o.SPEC_DEFAULTS.importance,
     target: o.Target = o.SPEC_DEFAULTS.target,
@@ -50,6 +51,7 @@ def submit(
     exclude: o.Exclude = None,
     group_sparsity: o.GroupSparsity = None,
     attention: o.Attention = "width",
+    steps: o.Steps = o.SPEC_DEFAULTS.steps,
     round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
     report: o.ReportFile = None,
@@ -85,6 +87,7 @@ def submit(
           --calibration samples.npz --sparsity 0.5
     """
     request_spec = o.build_spec(
+        method=method,
         sparsity=sparsity,
         importance=importance,
         target=target,
@@ -97,6 +100,7 @@ def submit(
         exclude=exclude or [],
         group_sparsity=o.pairs(group_sparsity),
         attention=attention,
+        steps=steps,
         round_to=round_to,
         seed=seed,
     )

@@ -34,6 +34,7 @@ class Context:
         seed: of every random choice.
         samples: one tensor per input of the program, (samples, …); None: there are none.
         labels: class indices (samples,); None: there are none.
+        scaled: whether scores are scaled to a mean of 1 per weight before they are averaged.
     """
 
     analysis: Analysis
@@ -41,6 +42,7 @@ class Context:
     seed: int = 0
     samples: tuple[Tensor, ...] | None = None
     labels: Tensor | None = None
+    scaled: bool = True
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -22,4 +22,4 @@ def fpgm(group: Group, context: Context) -> Tensor:
         rows = unit_rows(context.tensors[binding.tensor], binding)
         return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
 
-    return mean_over_weights(group, of_weight)
+    return mean_over_weights(group, of_weight, scaled=context.scaled)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from intrafusion.channels import Group
@@ -12,9 +14,7 @@ from intrafusion.importance.reduction import mean_over_weights
 
 def l1(group: Group, context: Context) -> Tensor:
     """Σ|w| over each weight that makes or reads a unit: (n,) scores."""
-    return mean_over_weights(
-        group, lambda binding: unit_rows(context.tensors[binding.tensor], binding).abs().sum(1)
-    )
+    return _reduced(group, context, lambda rows: rows.abs().sum(1))
 
 
 def l2(group: Group, context: Context) -> Tensor:
@@ -22,13 +22,18 @@ def l2(group: Group, context: Context) -> Tensor:
 
     Squared, as in DepGraph (Fang et al., CVPR 2023, eq. 4): then sums over weights are too.
     """
-    return mean_over_weights(
-        group, lambda binding: unit_rows(context.tensors[binding.tensor], binding).square().sum(1)
-    )
+    return _reduced(group, context, lambda rows: rows.square().sum(1))
 
 
 def linf(group: Group, context: Context) -> Tensor:
     """max|w| over each weight that makes or reads a unit: (n,) scores."""
+    return _reduced(group, context, lambda rows: rows.abs().amax(1))
+
+
+def _reduced(group: Group, context: Context, norm: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean over the weights of `norm` of each unit's row, (n, d) to (n,)."""
     return mean_over_weights(
-        group, lambda binding: unit_rows(context.tensors[binding.tensor], binding).abs().amax(1)
+        group,
+        lambda binding: norm(unit_rows(context.tensors[binding.tensor], binding)),
+        scaled=context.scaled,
     )

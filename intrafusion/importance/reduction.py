@@ -10,14 +10,15 @@ from torch import Tensor
 from intrafusion.channels import Binding, Group, Role
 
 
-def mean_over_weights(group: Group, score: Callable[[Binding], Tensor]) -> Tensor:
+def mean_over_weights(group: Group, score: Callable[[Binding], Tensor], *, scaled: bool) -> Tensor:
     """Mean of `score` over the weights that make and read the units: (n,).
 
-    Each weight's scores (n,) are first scaled to a mean of 1, so that a large layer does not
-    outvote a small one (the reduction of Fang et al., DepGraph, CVPR 2023, §3.3).
+    With `scaled` each weight's scores (n,) are first scaled to a mean of 1, so that a large layer
+    does not outvote a small one (the reduction of Fang et al., DepGraph, CVPR 2023, §3.3).
     """
     weights = [binding for binding in group.bindings if binding.role is not Role.CARRIER]
-    return torch.stack([of_mean_one(score(binding)) for binding in weights]).mean(0)
+    scores = [score(binding) for binding in weights]
+    return torch.stack([of_mean_one(each) if scaled else each for each in scores]).mean(0)
 
 
 def of_mean_one(scores: Tensor) -> Tensor:

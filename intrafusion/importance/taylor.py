@@ -25,4 +25,4 @@ def taylor(group: Group, context: Context) -> Tensor:
         gradient = context.gradients.get(binding.tensor, torch.zeros_like(weight))
         return unit_rows(weight * gradient, binding).abs().sum(1)
 
-    return mean_over_weights(group, of_weight)
+    return mean_over_weights(group, of_weight, scaled=context.scaled)

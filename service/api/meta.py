@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from intrafusion.api import Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program.architectures import ARCHITECTURES
-from intrafusion.spec import CompressionSpec
+from intrafusion.spec import METHODS, CompressionSpec
 from service.api.deps import Resources, ResourcesDep
 from service.problems import responses
 from service.store.workers import count_alive
@@ -46,9 +46,11 @@ class Health(BaseModel):
 def list_methods() -> Page[Method]:
     """The methods and what their specs may say."""
     schema = CompressionSpec.model_json_schema()
-    method = CompressionSpec.model_fields["method"]
     return Page(
-        data=[Method(name=str(method.default), description=str(method.description), spec=schema)]
+        data=[
+            Method(name=name, description=description, spec=schema)
+            for name, description in METHODS.items()
+        ]
     )
 
 

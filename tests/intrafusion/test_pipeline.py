@@ -136,6 +136,51 @@ def test_include_and_exclude_choose_groups_by_name_and_glob() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("spec", "removed"),
+    [
+        ({"include": [0]}, [0, 0, 0, 10]),
+        ({"include": ["1", "features.0.weight"]}, [4, 0, 8, 0]),
+        ({"exclude": [0, 3]}, [0, 6, 8, 0]),
+        ({"include": [2], "group_sparsity": {"2": 0.25}}, [0, 3, 0, 0]),
+    ],
+)
+def test_a_number_is_a_group_counted_from_the_output(
+    spec: dict[str, object], removed: list[int]
+) -> None:
+    report = compress(program_of("vgg"), CompressionSpec(sparsity=0.5, **spec)).report
+    assert [group.units - group.kept for group in report.groups] == removed
+
+
+@pytest.mark.parametrize("steps", [2, 3, 30])
+@pytest.mark.parametrize("name", ["vgg", "mobilenet"])
+def test_rounds_end_at_the_sparsity_asked_for(name: str, steps: int) -> None:
+    at_once = compress(program_of(name), CompressionSpec(sparsity=0.7, round_to=2), samples(16))
+    spec = CompressionSpec(sparsity=0.7, round_to=2, steps=steps)
+    result = compress(program_of(name), spec, samples(16))
+    assert result.report.groups == at_once.report.groups
+    shapes, expected = (
+        {name: tensor.shape for name, tensor in each.program.tensors.items()}
+        for each in (result, at_once)
+    )
+    assert shapes == expected
+    assert result.program.plan is not None
+    assert at_once.program.plan is not None
+    assert result.program.plan.shapes == at_once.program.plan.shapes
+    # Each round chose anew, on what the round before had left.
+    assert not torch.equal(result.program(example()), at_once.program(example()))
+
+
+def test_each_round_works_on_what_the_round_before_gave() -> None:
+    # 8, 12, 16, 20 units: the half of those that go, then the rest of them.
+    counts = {"features.0.weight": 0.25, "features.4.weight": 0.25, "features.8.weight": 0.25}
+    half = CompressionSpec(group_sparsity={**counts, "classifier.*": 0.25})
+    rest = CompressionSpec(group_sparsity={"*": 1 / 3})
+    by_hand = compress(compress(program_of("vgg"), half).program, rest)
+    result = compress(program_of("vgg"), CompressionSpec(sparsity=0.5, steps=2))
+    torch.testing.assert_close(result.program(example()), by_hand.program(example()))
+
+
 def test_a_request_that_would_prune_nothing_is_an_error() -> None:
     with pytest.raises(IntraFusionError) as caught:
         compress(program_of("vgg"), CompressionSpec(sparsity=0.5, include=["no.such.*"]))

@@ -164,3 +164,14 @@ class Grouped(nn.Module):
 
 def test_every_group_of_a_grouped_convolution_keeps_the_same_channels() -> None:
     assert sizes(Grouped(), 1, 3, 8, 8) == {"conv.weight": 4, "grouped.weight": 6}
+
+
+def test_from_the_output_a_stream_comes_where_it_is_written_last() -> None:
+    groups = analyse(program_of("resnet")).from_output
+    assert [[str(b) for b in group.of_role(Role.PRODUCER)][-1] for group in groups] == [
+        "stages.2.conv2.weight[0]",
+        "stages.2.conv1.weight[0]",
+        "stages.1.conv1.weight[0]",
+        "stages.0.conv2.weight[0]",
+        "stages.0.conv1.weight[0]",
+    ]

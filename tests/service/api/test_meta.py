@@ -8,15 +8,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from intrafusion.errors import ErrorCode
-from intrafusion.spec import CompressionSpec
+from intrafusion.spec import METHODS, CompressionSpec
 from service.store.database import Database
 from service.store.workers import beat
 
 
 def test_methods_hold_the_schema_of_the_spec(api: TestClient) -> None:
-    (method,) = api.get("/v1/methods").json()["data"]
-    assert method["name"] == "intra-fusion"
-    assert method["spec"] == CompressionSpec.model_json_schema()
+    methods = api.get("/v1/methods").json()["data"]
+    assert [method["name"] for method in methods] == list(METHODS)
+    for method in methods:
+        assert method["description"] == METHODS[method["name"]]
+        assert method["spec"] == CompressionSpec.model_json_schema()
 
 
 def test_architectures_are_listed_by_name(api: TestClient) -> None:
