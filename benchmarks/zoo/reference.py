@@ -95,7 +95,7 @@ class _Masked:
             over = dims(*args)
             mask = None if over is None else self._mask(node.args[0], over)
             if mask is not None:
-                return compute(mask.expand_as(args[0]), *args)
+                return compute(mask.expand_as(args[0]), *args, **kwargs)
         return node.target(*args, **kwargs)
 
     def _mask(self, node: Any, dims: Sequence[int]) -> Tensor | None:
@@ -159,27 +159,82 @@ def _group_norm(
 ) -> Tensor:
     grouped = (x.shape[0], groups, -1)
     result = _standardised(x.reshape(grouped), mask.reshape(grouped), [2], epsilon).reshape(x.shape)
+    return _scaled_per_channel(result, weight, bias) * mask
+
+
+def _instance_norm(
+    mask: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *statistics: Any,
+) -> Tensor:
+    epsilon = statistics[4]
+    result = _standardised(x, mask, _space(x), epsilon)
+    return _scaled_per_channel(result, weight, bias) * mask
+
+
+def _scaled_per_channel(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     per_channel = (1, -1, *[1] * (x.dim() - 2))
     if weight is not None:
-        result = result * weight.view(per_channel)
+        x = x * weight.view(per_channel)
     if bias is not None:
-        result = result + bias.view(per_channel)
-    return result * mask
+        x = x + bias.view(per_channel)
+    return x
+
+
+def _rms_norm(
+    mask: Tensor,
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None = None,
+    epsilon: float | None = None,
+) -> Tensor:
+    dims = list(range(-len(shape), 0))
+    square = _mean(mask, x**2, dims, keepdim=True)
+    result = x / torch.sqrt(square + (torch.finfo(x.dtype).eps if epsilon is None else epsilon))
+    return (result if weight is None else result * weight) * mask
 
 
 def _mean(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:
     return (x * mask).sum(dims, keepdim=keepdim) / mask.sum(dims, keepdim=keepdim)
 
 
+def _variance(
+    mask: Tensor, x: Tensor, dims: list[int], *, correction: int = 1, keepdim: bool = False
+) -> Tensor:
+    centred = (x - _mean(mask, x, dims, keepdim=True)) * mask
+    count = mask.sum(dims, keepdim=keepdim) - correction
+    return (centred**2).sum(dims, keepdim=keepdim) / count
+
+
+def _largest(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False) -> Tensor:
+    return x.masked_fill(~mask, -torch.inf).amax(dims, keepdim=keepdim)
+
+
+def _smallest(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False) -> Tensor:
+    return -_largest(mask, -x, dims, keepdim)
+
+
+def _largest_and_place(mask: Tensor, x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    return x.masked_fill(~mask, -torch.inf).max(dim, keepdim=keepdim)
+
+
 def _trailing(x: Tensor, shape: Sequence[int], *_: Any) -> list[int]:
     return list(range(x.dim() - len(shape), x.dim()))
 
 
-def _channels(*_: Any) -> list[int]:
-    return [1]
+def _in_groups(x: Tensor, *_: Any) -> list[int]:
+    return list(range(1, x.dim()))
 
 
-def _listed(x: Tensor, dims: Sequence[int] | None = None, *_: Any) -> list[int] | None:
+def _space(x: Tensor, *_: Any) -> list[int]:
+    return list(range(2, x.dim()))
+
+
+def _listed(x: Tensor, dims: Sequence[int] | int | None = None, *_: Any) -> list[int] | None:
+    if isinstance(dims, int):
+        dims = [dims]
     return [d % x.dim() for d in dims] if dims else None
 
 
@@ -187,7 +242,13 @@ _Dims = Callable[..., list[int] | None]
 
 _MASKED: dict[str, tuple[_Dims, Callable[..., Tensor]]] = {
     "layer_norm": (_trailing, _layer_norm),
-    "group_norm": (_channels, _group_norm),
+    "group_norm": (_in_groups, _group_norm),
+    "instance_norm": (_space, _instance_norm),
+    "rms_norm": (_trailing, _rms_norm),
     "mean": (_listed, _mean),
+    "var": (_listed, _variance),
+    "amax": (_listed, _largest),
+    "amin": (_listed, _smallest),
+    "max": (_listed, _largest_and_place),
 }
 """By operation: the dimensions it reduces, and how it does so over the channels that stay."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.analysis import Analysis, Group
-from intrafusion.channels.planes import FROZEN, core
+from intrafusion.channels.planes import FROZEN, core, varying
 from intrafusion.channels.rules import resize_for
 from intrafusion.channels.rules.resize import Sizes
-from intrafusion.channels.walk import Value, walk
+from intrafusion.channels.walk import LONE, Value, walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 
@@ -78,16 +78,20 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
 
     Raises `ValueError` naming the first node where they are not.
     """
-    seeds = {
-        (name, dim): (torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]])
-        for (name, dim), atoms in analysis.walk.ranges.items()
-    }
-    again = walk(result.program, seeds, whole_heads=analysis.walk.whole_heads)
-    # A dimension with one channel left has no plane of its own any more.
+    unit = torch.from_numpy(analysis.units.unit)
+    seeds = {}
     followed = alive.clone()
-    for (name, dim), atoms in analysis.walk.ranges.items():
-        if result.program.tensors[name].shape[dim] < 2:
-            followed[atoms.start : atoms.stop] = False
+    for column, atoms in analysis.walk.ranges.items():
+        left = torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]]
+        # Where one unit is left, nothing tells its channels from others any more.
+        if len(torch.unique(unit[left])) < 2:
+            followed[left] = False
+            left = torch.full_like(left, FROZEN)
+        seeds[column] = left
+    again = walk(result.program, seeds, whole_heads=analysis.walk.whole_heads)
+    for freeze in again.freezes:
+        if freeze.reason == LONE:
+            followed[freeze.atoms.long()] = False
     for node in analysis.program.graph.nodes:
         value = analysis.walk.values.get(node)
         if isinstance(value, Value):
@@ -95,16 +99,22 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
             expected = Sizes({}, alive).after(value)
             if list(found.shape) != expected:
                 raise ValueError(f"{node.name} has shape {list(found.shape)}, not {expected}")
-            for plane in value.planes:
-                labels = _left(plane, alive, followed)
-                others = [_left(other, alive, followed) for other in found.planes]
+            # A piece of which nothing is left has no channels to follow.
+            for plane in value.planes if 0 not in expected else ():
+                dims = varying(plane)
+                labels = _left(core(plane), alive, followed)
+                others = [
+                    _left(core(other, dims), alive, followed)
+                    for other in found.planes
+                    if set(varying(other)) <= set(dims)
+                ]
                 if bool(labels.any()) and not any(torch.equal(labels, o) for o in others):
                     raise ValueError(f"{node.name} has lost track of its channels")
 
 
-def _left(plane: Tensor, alive: Tensor, followed: Tensor) -> Tensor:
-    """The atoms of `plane` that live, in order; 0 for those that are not followed."""
-    labels = core(plane).reshape(-1).long()
+def _left(labels: Tensor, alive: Tensor, followed: Tensor) -> Tensor:
+    """The atoms of a plane that live, in order; 0 for those that are not followed."""
+    labels = labels.reshape(-1).long()
     labels = labels[alive[labels]]
     return torch.where(followed[labels], labels, FROZEN)
 

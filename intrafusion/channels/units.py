@@ -63,8 +63,8 @@ def _components(atoms: int, a: NDArray[np.int32], b: NDArray[np.int32]) -> Integ
 
 
 def _is_square(unit: Integers, rect: Rect) -> bool:
-    """Whether rows go whole, or all rows hold the same units."""
+    """Whether rows go whole, or all rows hold the same units, in the same places if it matters."""
     grid = unit[rect.grid.numpy()]
     rows_whole = bool((grid == grid[:, :1]).all())
-    ordered = np.sort(grid, axis=1)
+    ordered = grid if rect.aligned else np.sort(grid, axis=1)
     return rows_whole or bool((ordered == ordered[:1]).all())

@@ -39,6 +39,9 @@ SHAPE_KEEPING = frozenset(
 """Operations whose result looks like their first argument: running them on the meta device, in
 Python, would take most of the walk."""
 
+LONE = "one channel of it is used on its own"
+"""Why channels stay that end up where there is nothing to tell them apart from."""
+
 Planes: TypeAlias = tuple[Tensor, ...]
 
 
@@ -80,10 +83,14 @@ class Freeze:
 
 @dataclass(frozen=True)
 class Rect:
-    """A grid of atoms (rows, columns) of which every row must keep the same number."""
+    """A grid of atoms (rows, columns) of which every row must keep the same number.
+
+    An `aligned` one must keep the same columns in every row, or rows whole.
+    """
 
     grid: Tensor
     node: fx.Node
+    aligned: bool = False
 
 
 @dataclass
@@ -123,9 +130,18 @@ class Walk:
         if atoms.numel():
             self.freezes.append(Freeze(atoms, node, reason, quiet))
 
-    def rect(self, grid: Tensor, node: fx.Node) -> None:
-        """Every row of `grid` (rows, columns) must keep the same number of entries."""
-        self.rects.append(Rect(grid, node))
+    def rect(self, grid: Tensor, node: fx.Node, *, aligned: bool = False) -> None:
+        """Every row of `grid` (rows, columns) must keep the same number of entries.
+
+        `aligned`: the same columns, or rows whole.
+        """
+        self.rects.append(Rect(grid, node, aligned))
+
+    def rectangle(self, plane: Tensor, node: fx.Node) -> None:
+        """What is left of `plane` must be whole lines along every dimension."""
+        for dim in varying(plane)[:0:-1]:
+            lines = core(plane).movedim(dim, -1)
+            self.rect(lines.reshape(-1, lines.shape[-1]), node, aligned=True)
 
     def warn(self, plane: Tensor, text: str) -> None:
         """Say `text` of the groups that `plane` belongs to."""
@@ -206,10 +222,10 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     out = args[0].meta if keeps_shape else call(node, metas[0], {**metas[1], **place})
     planes = rule(record, node, tuple(args), dict(kwargs), out)
     if isinstance(out, Tensor):
-        return Value(out, _live(planes))
+        return Value(out, _live(record, node, planes))
     if isinstance(out, Sequence):
         return [
-            Value(o, _live(p)) if isinstance(o, Tensor) else o
+            Value(o, _live(record, node, p)) if isinstance(o, Tensor) else o
             for o, p in zip(out, planes, strict=True)
         ]
     return out
@@ -221,9 +237,20 @@ def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
     return node.target(*args, **kwargs)
 
 
-def _live(planes: Iterable[Tensor]) -> Planes:
-    # A plane that is frozen throughout says nothing, and would freeze whatever it meets.
-    return tuple(p for p in planes if varying(p) and not is_frozen(p))
+def _live(record: Walk, node: fx.Node, planes: Iterable[Tensor]) -> Planes:
+    """The planes that can be followed further: each dimension is that of one of them at most."""
+    kept: list[Tensor] = []
+    for plane in planes:
+        # A plane that is frozen throughout says nothing, and would freeze whatever it meets.
+        if is_frozen(plane):
+            continue
+        if not varying(plane):
+            record.freeze(plane, node, LONE)
+        elif any(set(varying(plane)) & set(varying(other)) for other in kept):
+            record.freeze(plane, node, "its channels are mixed with others along one dimension")
+        else:
+            kept.append(plane)
+    return tuple(kept)
 
 
 def _values(record: Walk, node: fx.Node) -> Iterator[Value]:

@@ -31,6 +31,7 @@ from intrafusion.program.nodes import name_of
 RULES: dict[str, Rule] = {
     **dict.fromkeys(move.RESHAPES, move.reshape),
     **dict.fromkeys(move.MOVES, move.move),
+    **dict.fromkeys(move.SHUFFLES, move.shuffle),
     **dict.fromkeys(move.SPLITS, move.split),
     **dict.fromkeys(move.PICKS, move.pick),
     **dict.fromkeys(spatial.OPS, spatial.spatial),
@@ -45,6 +46,7 @@ RULES: dict[str, Rule] = {
     "addmm": contraction.addmm,
     "einsum": contraction.einsum,
     "embedding": contraction.embedding,
+    "glu": join.glu,
     "index": index.index,
     "index_select": index.index_select,
     "scaled_dot_product_attention": attention.attention,
@@ -56,16 +58,19 @@ RULES: dict[str, Rule] = {
     "group_norm": norm.group_norm,
     "cat": join.cat,
     "stack": join.stack,
+    "sym_size": opaque.size,
 }
 
 RESIZES: dict[str, Resize] = {
     **dict.fromkeys(move.SIZED, move.resize_shape),
     **dict.fromkeys(move.SPLITS, move.resize_split),
     **dict.fromkeys(recurrent.GATES, recurrent.resize),
+    "roll": move.resize_roll,
     "slice": move.resize_slice,
     "convolution": convolution.resize,
     "layer_norm": norm.resize_layer_norm,
     "rms_norm": norm.resize_layer_norm,
+    "group_norm": norm.resize_group_norm,
     "index": index.resize_index,
     "index_select": index.resize_index_select,
     "scaled_dot_product_attention": attention.resize,

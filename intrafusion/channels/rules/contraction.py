@@ -36,8 +36,9 @@ def matmul(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pl
         contract(walk, node, a, -1, b, -2)
         return ()
     heads = contract(walk, node, a, -1, b, -2)
-    if b.data is not None and (made := b.plane_along(-1)) is not None:
-        walk.produce(made)
+    for value, dim in ((a, -2), (b, -1)):
+        if value.data is not None and (made := value.plane_along(dim)) is not None:
+            walk.produce(made)
     values = []
     for value, dim in ((a, -1), (b, -2)):
         meta = value.meta.narrow(dim, 0, 1)
@@ -121,8 +122,9 @@ def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: i
     along `a_dim`; otherwise nothing is.
     """
     pa, pb = a.plane_along(a_dim), b.plane_along(b_dim)
-    if pb is not None and b.data is not None:
-        walk.consume(pb)
+    for plane, value in ((pa, a), (pb, b)):
+        if plane is not None and value.data is not None:
+            walk.consume(plane)
     if pa is None or pb is None:
         for plane in (pa, pb):
             if plane is not None:

@@ -24,10 +24,14 @@ def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) 
         if (taps := weight.plane_along(dim)) is not None:
             walk.freeze(taps, node, "kernels keep their size", quiet=True)
 
+    # Several filters on a channel that cannot go are channels of their own.
+    carries = _is_depthwise(x, weight, groups) and (
+        x.plane_along(1) is not None or weight.shape[0] == groups
+    )
     if groups == 1:
         contract(walk, node, x, 1, weight, 0 if transposed else 1)
         made = _labels(weight, 1 if transposed else 0)
-    elif groups == x.shape[1] and weight.shape[1] == 1:
+    elif carries:
         made = _depthwise(walk, node, x, weight)
     else:
         made = _grouped(walk, node, x, weight, groups, transposed)
@@ -35,7 +39,7 @@ def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) 
     planes = [p.narrow(1, 0, 1) for p in x.without(1)]
     planes = [core(p).expand(out.shape) for p in planes]
     if made is not None:
-        if not _is_depthwise(x, weight, groups):
+        if not carries:
             walk.produce(made)
         planes.append(along(made, 1, out.shape))
     values = [Value(out, tuple(planes))]

@@ -93,11 +93,8 @@ def _whole(source: Value, dim: int, sizes: Sizes) -> bool:
 
 def _renumber(source: Value, dim: int, positions: Tensor, sizes: Sizes) -> Tensor:
     """Where the surviving ones of `positions` stand among the surviving lines of `source`."""
-    plane = source.plane_along(dim)
-    assert plane is not None
-    lines = sizes.alive[core(plane).long()]
-    others = [d for d in range(plane.dim()) if d != dim]
-    alive = lines.amax(others) if others else lines
+    alive = sizes.staying_lines(source, dim)
+    assert alive is not None
     number = alive.long().cumsum(0) - 1
     wanted = positions % source.shape[dim]
     return number[wanted[alive[wanted]]]

@@ -9,9 +9,10 @@ from torch import Tensor, fx
 
 from intrafusion.channels.planes import compact, core, varying
 from intrafusion.channels.rules.index import resize_strided_slice
+from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.resize import Sizes, follow
 from intrafusion.channels.walk import Planes, Value, Walk, call
-from intrafusion.program.nodes import arguments
+from intrafusion.program.nodes import arguments, name_of
 
 RESHAPES = ["reshape", "reshape_as"]
 MOVES = [
@@ -27,10 +28,11 @@ MOVES = [
     "movedim",
     "mT",
     "numpy_T",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "channel_shuffle",
+    "repeat",
+    "repeat_interleave",
+    "tile",
 ]
+SHUFFLES = ["pixel_shuffle", "pixel_unshuffle", "channel_shuffle"]
 SPLITS = ["split", "split_with_sizes", "chunk", "tensor_split"]
 PICKS = ["select", "unbind"]
 SIZED = ["reshape", "expand"]
@@ -43,7 +45,7 @@ def reshape(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> P
     planes = []
     for plane in x.planes:
         moved = compact(plane.reshape(out.shape))
-        _keep_rectangular(walk, node, moved)
+        walk.rectangle(moved, node)
         planes.append(moved)
     return tuple(planes)
 
@@ -51,7 +53,26 @@ def reshape(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> P
 def move(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """The very same operation, on the planes."""
     x: Value = args[0]
+    if any(isinstance(argument, Value) for argument in args[1:]) or _is_flat_roll(node):
+        opaque(walk, node, args, kwargs, out)  # numbers of repetitions, say
+        return ()
     return tuple(compact(call(node, (p, *args[1:]), kwargs)) for p in x.planes)
+
+
+def shuffle(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """pixel_shuffle, pixel_unshuffle, channel_shuffle: between channels and other dimensions."""
+    x: Value = args[0]
+    channel = x.meta.dim() - 3 if "pixel" in name_of(node) else 1
+    for plane in x.planes:
+        if set(varying(plane)) - set(range(channel + 1)):
+            walk.freeze(plane, node, "it works along its channels")
+        elif channel in varying(plane):
+            labels = core(plane, [channel]).reshape(-1)
+            if name_of(node) == "channel_shuffle":
+                walk.tie_along(labels.reshape(args[1], -1), [0])
+            elif name_of(node) == "pixel_shuffle":
+                walk.tie_along(labels.reshape(-1, args[1] ** 2), [1])
+    return move(walk, node, args, kwargs, out)
 
 
 def split(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[Planes]:
@@ -108,6 +129,20 @@ def resize_slice(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     )
 
 
+def resize_roll(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """roll: of the channels that move round the end, those that are left."""
+    source: Value = sizes.values[arguments(old)[0]]
+    shifts, dims = arguments(old)[1:3]
+    after = sizes.after(source)
+    followed = []
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = source.shape[dim]
+        if source.plane_along(dim) is not None:
+            shift = after[dim] - sizes.before_position(source, dim, size - shift % size)
+        followed.append(shift)
+    new.args = (new.args[0], followed, dims)
+
+
 def resize_split(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     """split, chunk: every piece has a size of its own now."""
     source: Value = sizes.values[arguments(old)[0]]
@@ -121,8 +156,6 @@ def resize_split(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     new.kwargs = {}
 
 
-def _keep_rectangular(walk: Walk, node: fx.Node, plane: Tensor) -> None:
-    dims = varying(plane)
-    if len(dims) > 1:
-        grid = core(plane)
-        walk.rect(grid.reshape(-1, grid.shape[dims[-1]]), node)
+def _is_flat_roll(node: fx.Node) -> bool:
+    """Whether all dimensions are rolled as if they were one."""
+    return name_of(node) == "roll" and not arguments(node)[2:]

@@ -17,29 +17,37 @@ _WIDTH = "{} takes its statistics over these channels: they change when channels
 
 def channel_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """batch_norm, instance_norm (x, γ, β, mean, var, …): one value per channel."""
+    if name_of(node) == "instance_norm":
+        _warn_of_statistics(walk, node, args[0], 2)
     return merge(walk, node, [args[0], *_per_channel(args[1:5], out.dim())], out.shape)
 
 
 def layer_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """layer_norm and rms_norm: statistics run over the last dimensions."""
     x: Value = args[0]
-    first = x.meta.dim() - len(args[1])
-    for plane in x.planes:
-        if any(dim >= first for dim in varying(plane)):
-            walk.warn(plane, _WIDTH.format(name_of(node).replace("_", " ")))
+    _warn_of_statistics(walk, node, x, x.meta.dim() - len(args[1]))
     affine = [v for v in args[2:4] if isinstance(v, Value)]
     return merge(walk, node, [x, *affine], out.shape)
 
 
 def group_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
-    """Every norm group must keep the same number of channels."""
+    """Every norm group must keep the same number of channels, or go whole."""
     x: Value = args[0]
     groups = args[1]
     plane = x.plane_along(1)
     if plane is not None:
         walk.rect(core(plane, [1]).reshape(groups, -1), node)
-        walk.warn(plane, _WIDTH.format("group norm"))
+    _warn_of_statistics(walk, node, x, 1)
     return merge(walk, node, [x, *_per_channel(args[2:4], out.dim())], out.shape)
+
+
+def resize_group_norm(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """The number of groups is a literal."""
+    x: Value = sizes.values[arguments(old)[0]]
+    plane = x.plane_along(1)
+    if plane is not None:
+        staying = sizes.alive[core(plane, [1]).reshape(arguments(old)[1], -1).long()]
+        new.args = (new.args[0], int(staying.any(1).sum()), *new.args[2:])
 
 
 def resize_layer_norm(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
@@ -47,6 +55,13 @@ def resize_layer_norm(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     value: Value = sizes.values[old]
     count = len(arguments(old)[1])
     new.args = (new.args[0], sizes.after(value)[-count:], *new.args[2:])
+
+
+def _warn_of_statistics(walk: Walk, node: fx.Node, x: Value, first: int) -> None:
+    """Say of the channels along dimension `first` and those after it that they are averaged."""
+    for plane in x.planes:
+        if any(dim >= first for dim in varying(plane)):
+            walk.warn(plane, _WIDTH.format(name_of(node).replace("_", " ")))
 
 
 def _per_channel(values: Any, rank: int) -> list[Value]:

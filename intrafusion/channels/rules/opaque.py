@@ -17,3 +17,10 @@ def opaque(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
             for plane in leaf.planes:
                 walk.freeze(plane, node, "there is no rule for this operation")
     return () if isinstance(out, Tensor) else [()] * len(tree_leaves(out))
+
+
+def size(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: int) -> None:
+    """A size is a number: if channels stand along it, the number must stay."""
+    x, dim = args
+    if (plane := x.plane_along(dim)) is not None:
+        walk.freeze(plane, node, "it counts its channels")

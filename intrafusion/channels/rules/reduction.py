@@ -7,26 +7,63 @@ from typing import Any
 from torch import Tensor, fx
 
 from intrafusion.channels.planes import varying
+from intrafusion.channels.rules.pointwise import pointwise
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import name_of
+from intrafusion.program.normalise import arguments
 
-REDUCTIONS = ["mean", "sum", "amax", "amin", "var", "std"]
+STATISTICS = {
+    "mean": "a mean",
+    "amax": "a maximum",
+    "amin": "a minimum",
+    "max": "a maximum",
+    "min": "a minimum",
+    "var": "a variance",
+    "std": "a standard deviation",
+    "var_mean": "a variance",
+    "std_mean": "a standard deviation",
+}
+"""Reductions that go on meaning the same over fewer channels, and what to call them."""
+
+REDUCTIONS = [
+    *STATISTICS,
+    "sum",
+    "prod",
+    "logsumexp",
+    "linalg_vector_norm",
+    "norm",
+    "any",
+    "all",
+    "argmax",
+    "argmin",
+]
 SOFTMAXES = ["softmax", "_softmax", "log_softmax", "_log_softmax"]
 
 
-def reduce(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def reduce(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
     """Channels along the reduced dimensions stay, the others pass.
 
-    A mean over channels is a statistic like those of layer norm: channels may go from under it.
+    A mean or a maximum over channels is a statistic like those of layer norm: channels may go
+    from under it.
     """
-    x: Value = args[0]
-    dims = _reduced_dims(node, args, kwargs, x)
+    if isinstance(arguments(node).get("other"), fx.Node):
+        return pointwise(walk, node, args, kwargs, out)  # the larger of two tensors
+    first = out if isinstance(out, Tensor) else out[0]
+    planes = _left(walk, node, args[0], first)
+    return planes if isinstance(out, Tensor) else [planes] * len(out)
+
+
+def _left(walk: Walk, node: fx.Node, x: Value, out: Tensor) -> Planes:
+    dims = _reduced_dims(node, x.meta.dim())
     keepdim = out.dim() == x.meta.dim()
+    statistic = None if _is_position_read(node) else STATISTICS.get(name_of(node))
     planes = []
     for plane in x.planes:
         if set(varying(plane)) & dims:
-            if name_of(node) == "mean" and set(varying(plane)) <= dims:
-                walk.warn(plane, "a mean runs over these channels: it changes when channels go")
+            if statistic is not None and set(varying(plane)) <= dims:
+                walk.warn(
+                    plane, f"{statistic} runs over these channels: it changes when channels go"
+                )
                 continue
             walk.freeze(plane, node, "it reduces over its channels")
             continue
@@ -49,9 +86,16 @@ def softmax(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> P
     return tuple(planes)
 
 
-def _reduced_dims(node: fx.Node, args: Any, kwargs: Any, x: Value) -> set[int]:
-    given = kwargs.get("dim", args[1] if len(args) > 1 else None)
+def _reduced_dims(node: fx.Node, rank: int) -> set[int]:
+    given = arguments(node).get("dim")
     if given is None or given == []:
-        return set(range(x.meta.dim()))
+        return set(range(rank))
     listed = [given] if isinstance(given, int) else list(given)
-    return {d % x.meta.dim() for d in listed}
+    return {d % rank for d in listed}
+
+
+def _is_position_read(node: fx.Node) -> bool:
+    """Whether the network uses where the maximum stands: a channel's number, then."""
+    return name_of(node) in ("max", "min") and any(
+        user.args[1:] == (1,) and user.users for user in node.users
+    )

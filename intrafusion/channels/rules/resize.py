@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import surviving_shape
+from intrafusion.channels.planes import core, surviving_shape
 from intrafusion.channels.walk import Value
 
 
@@ -33,9 +33,17 @@ class Sizes:
 
     def before_position(self, value: Value, dim: int, position: int) -> int:
         """How many lines of `value` along `dim` before `position` survive."""
-        head = value.meta.narrow(dim, 0, position)
-        planes = [plane.narrow(dim, 0, position) for plane in value.planes]
-        return surviving_shape(head.shape, planes, self.alive)[dim]
+        lines = self.staying_lines(value, dim)
+        return position if lines is None else int(lines[:position].sum())
+
+    def staying_lines(self, value: Value, dim: int) -> Tensor | None:
+        """Which lines (size,) of `value` along `dim` survive; None: no channel stands along it."""
+        plane = value.plane_along(dim)
+        if plane is None:
+            return None
+        lines = self.alive[core(plane).long()]
+        others = [d for d in range(plane.dim()) if d != dim % plane.dim()]
+        return lines.amax(others) if others else lines
 
     def constant(self, new: fx.Node, tensor: Tensor) -> fx.Node:
         """A node in the new graph, before `new`, that holds `tensor`."""

@@ -1,0 +1,68 @@
+"""Any network of operations that are known prunes, and comes out right."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from benchmarks.zoo.reference import masked_outputs, random_half
+from intrafusion import Program, load
+from intrafusion.channels import Analysis, analyse, remove
+from tests.intrafusion.channels.random_graphs import RandomGraph, random_graphs
+from tests.intrafusion.programs import relative_error
+
+FORBIDDING = {
+    "a convolution runs along its channels",
+    "an index addresses its channels by number",
+    "attention runs along its channels",
+    "it addresses its channels by number",
+    "it is summed over without weights",
+    "it meets a tensor whose size along the channels is fixed",
+    "it reduces over its channels",
+    "it works along its channels",
+    "its channels are mixed with others along one dimension",
+    "one channel of it is used on its own",
+    "softmax runs along its channels",
+}
+"""Why channels rightly stay. Not among them: that an operation has no rule."""
+
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(FEW, max_examples=int(os.environ.get("RANDOM_GRAPHS", "2000")))
+
+
+def check_removal(graph: RandomGraph, program: Program) -> Analysis:
+    analysis = analyse(program)
+    kept = random_half(analysis)
+    smaller = remove(analysis, kept).program
+    for batch in (1, 2, 5):
+        inputs = graph.inputs(batch)
+        (found,), (wanted,) = smaller.outputs(*inputs), masked_outputs(analysis, kept, inputs)
+        assert relative_error(found, wanted) <= 1e-5
+    return analysis
+
+
+def check(graph: RandomGraph) -> None:
+    analysis = check_removal(graph, graph.program)
+    if graph.reads_all and not analysis.groups:
+        assert any(freeze.reason in FORBIDDING for freeze in analysis.walk.freezes)
+
+
+@FEW
+@given(random_graphs())
+def test_zero_then_remove(graph: RandomGraph) -> None:
+    check(graph)
+
+
+@pytest.mark.slow
+@MANY
+@given(random_graphs())
+def test_zero_then_remove_on_many(graph: RandomGraph) -> None:
+    check(graph)
+
+
+@settings(FEW, max_examples=5)
+@given(random_graphs())
+def test_zero_then_remove_as_it_is_loaded(graph: RandomGraph) -> None:
+    check_removal(graph, load(graph.module.eval(), example_inputs=graph.inputs(2)))
