@@ -1,0 +1,42 @@
+"""Distances in blocks are the distances."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intrafusion.transport import cost
+from intrafusion.transport.cost import distances
+
+sizes = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@settings(max_examples=40, deadline=None)
+@given(sizes, st.integers(0, 10_000))
+def test_blocks_of_any_size_sum_to_the_norm(
+    p: Literal[1, 2], size: tuple[int, int, int], seed: int
+) -> None:
+    n, m, d = size
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
+    expected = torch.linalg.vector_norm(x[:, None].double() - y.double(), p, dim=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "ROWS", 3)
+        patch.setattr(cost, "COLUMNS", 7)
+        patch.setattr(cost, "DIMENSIONS", 11)
+        found = distances(x, y, p)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_unit_is_no_way_from_itself(p: Literal[1, 2]) -> None:
+    x = torch.nn.functional.normalize(
+        torch.randn(40, 3000, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    assert distances(x, x, p).diagonal().max() < 1e-6
