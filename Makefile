@@ -34,6 +34,7 @@ demo: install    ## Start a server, compress a network over REST, compare, stop 
 
 benchmarks: install  ## Every table of benchmarks/results, measured again (downloads Fashion-MNIST)
 	$(BIN)/python -m benchmarks.first_slice
+	$(BIN)/python -m benchmarks.speed
 
 hooks: install   ## Check each commit with ruff and mypy before it is made
 	$(BIN)/pre-commit install

@@ -1,0 +1,1 @@
+"""How fast the steps are, beside the ways in which others take them."""
