@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 from intrafusion.cli import local, remote
 from intrafusion.cli.app import app
 from intrafusion.cli.exits import Exit
+from intrafusion.importance import IMPORTANCE
 from intrafusion.report import (
     CompressionReport,
     Fidelity,
@@ -25,9 +27,11 @@ from intrafusion.report import (
     Latency,
     Measurement,
 )
-from intrafusion.spec import CompressionSpec
+from intrafusion.spec import METHODS, CompressionSpec
+from intrafusion.transport import TARGETS
 from tests.intrafusion.scripted_server import Answer, Call, Script, scripted_server
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 VGG = Path(__file__).parents[2] / "examples" / "fashion_vgg.pt"
 CONTENT = b"the smaller network"
 UPLOAD = {
@@ -120,9 +124,36 @@ def test_submit_takes_every_flag_of_compress_with_the_same_default() -> None:
     assert differing == {"output"}, "only -o may be left out on a server"
 
 
-def test_every_field_of_the_spec_but_the_method_has_a_flag() -> None:
+def test_every_field_of_the_spec_has_a_flag() -> None:
     flags = set(inspect.signature(local.compress).parameters)
-    assert set(CompressionSpec.model_fields) - {"method"} <= flags
+    assert set(CompressionSpec.model_fields) <= flags
+
+
+def test_flags_are_the_spec(script: Script, model: Path) -> None:
+    flags = {
+        "method": "prune",
+        "importance": "fpgm",
+        "target": "kmeans",
+        "source_mass": "importance",
+        "target_mass": "softmax",
+        "distance": 2,
+        "steps": 3,
+    }
+    given = [
+        part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    result = run("submit", model, *given, "--exclude", "0", "--group-sparsity", "1=0.2")
+    assert result.exit_code == Exit.OK, result.stderr
+    spec = json.loads(script.calls[-1].body)["spec"]
+    assert {name: spec[name] for name in flags} == flags
+    assert spec["exclude"] == ["0"]
+    assert spec["group_sparsity"] == {"1": 0.2}
+
+
+def test_the_readme_names_every_choice() -> None:
+    table = README.partition("## What can be chosen")[2].partition("An importance of your own")[0]
+    named = set(re.findall(r"`([^`]+)`", table))
+    assert {*METHODS, *IMPORTANCE.built_in, *TARGETS.built_in} <= named
 
 
 def test_submit_without_output_prints_the_job_and_returns(script: Script, model: Path) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from intrafusion import CompressionSpec, Dataset, ErrorCode, IntraFusionError, compress
+from intrafusion import CompressionSpec, Dataset, ErrorCode, IntraFusionError, compress, load
 from intrafusion.importance import IMPORTANCE
 from intrafusion.importance.context import Criterion
 from intrafusion.registry import Registry
 from tests.intrafusion.importance.networks import context_of, two_layers
 from tests.intrafusion.programs import example, program_of
 
-PLUGIN = """
-def last_first(group, context):
-    import torch
-    return torch.arange(float(len(group)))
-"""
+README = (Path(__file__).parents[3] / "README.md").read_text()
+LOUDEST = re.search(r"```python\n(from [^`]*def loudest[^`]*)```", README)
 
 
 def test_a_criterion_says_what_it_needs_before_any_work() -> None:
@@ -43,25 +42,33 @@ def test_scores_of_a_wrong_shape_or_value_are_refused(bad: torch.Tensor) -> None
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a criterion that an installed package brings."""
-    (tmp_path / "their_package.py").write_text(PLUGIN)
+    """The name of a criterion that an installed package brings: the README's."""
+    assert LOUDEST is not None
+    (tmp_path / "their_package.py").write_text(LOUDEST[1])
     info = tmp_path / "their_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        f"[{IMPORTANCE.group}]\nlast_first = their_package:last_first\n"
+        f"[{IMPORTANCE.group}]\nloudest = their_package:loudest\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     fresh = Registry(IMPORTANCE.kind, IMPORTANCE.group, IMPORTANCE.built_in)
     monkeypatch.setitem(IMPORTANCE.__dict__, "_plugins", fresh._plugins)
-    return "last_first"
+    return "loudest"
 
 
 def test_a_criterion_of_the_users_own_is_selected_by_name(plugin: str) -> None:
-    spec = CompressionSpec(importance=plugin, sparsity=0.5, include=["features.0.weight"])
-    result = compress(program_of("vgg"), spec, Dataset((example(16),)))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)).eval()
+    samples = example(16)
+    program, spec = load(network, example_inputs=(samples,)), CompressionSpec(importance=plugin)
+    with pytest.raises(IntraFusionError, match="needs samples"):
+        compress(program, spec)
+    result = compress(program, spec, Dataset((samples,)))
+    with torch.no_grad():
+        loudest = network[:2](samples).amax((0, 2, 3)).topk(4).indices.sort().values
     assert result.program.plan is not None
-    assert result.program.plan.kept["features.0.weight"][0] == (4, 5, 6, 7)
+    assert list(result.program.plan.kept["0.weight"][0]) == loudest.tolist()
 
 
 def test_an_unknown_criterion_is_no_spec() -> None:
