@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +25,31 @@ def follow_parameters(layer: nn.Module, name: str, groups: Mapping[str, int]) ->
         if isinstance(layer, kind):
             follow(layer, name, groups)
             return
+
+
+def follows_parameters(layer: nn.Module) -> bool:
+    """Whether `follow_parameters` knows all sizes of a layer; of attention it knows no heads."""
+    return isinstance(layer, tuple(_FOLLOW)) and not isinstance(layer, nn.MultiheadAttention)
+
+
+@contextmanager
+def plain_norms_follow(module: nn.Module) -> Iterator[None]:
+    """Within it, layer and RMS norms without parameters take the shape of what they are given."""
+
+    def follow(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        layer.normalized_shape = tuple(inputs[0].shape[-len(layer.normalized_shape) :])
+
+    plain = [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.LayerNorm | nn.RMSNorm) and part.weight is None
+    ]
+    hooks = [part.register_forward_pre_hook(follow) for part in plain]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _weight_name(name: str) -> str:

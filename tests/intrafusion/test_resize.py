@@ -168,6 +168,26 @@ def test_tied_parameters_stay_tied(tmp_path: Path) -> None:
     assert module.unembed.in_features == 8
 
 
+class Centred(nn.Module):
+    """A norm without scale and offset: nothing says its width but what it is given."""
+
+    def __init__(self, learnt: bool = False) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.norm = nn.LayerNorm(16, elementwise_affine=learnt)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.first(x)))
+
+
+def test_layer_norm_without_parameters(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = shrunk(Centred().eval(), (6,))
+    module = resize_(Centred(), program.save(tmp_path / "net.safetensors"))
+    agree(module, program, torch.randn(5, 6))
+    assert module.norm.normalized_shape == (8,)
+
+
 def test_half_precision_module_keeps_its_dtype(tmp_path: Path) -> None:
     program = shrunk(build("vgg"), INPUT_SHAPE)
     module = resize_(build("vgg", seed=5).half(), program.save(tmp_path / "net.safetensors"))

@@ -1,0 +1,200 @@
+"""Sizes that a user's own modules keep as numbers, such as `head_dim` and `num_heads`.
+
+Nothing says what such a number means. What compression took from the weights beside it does:
+where each block of 64 of 192 channels lost as many, 64 is the width of a head; where whole
+blocks of 64 went, 3 is the number of heads. A guess all the same, to be proved by running.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from intrafusion.layer_sizes import follows_parameters
+from intrafusion.program.plan import Plan
+
+Numbers = Mapping[str, Mapping[str, int]]
+"""The integer attributes of modules, by the module's name."""
+
+
+def written_numbers(module: nn.Module) -> Numbers:
+    """The integer attributes of every part of a module that does not follow its parameters."""
+    return {
+        name: {key: value for key, value in vars(part).items() if type(value) is int}
+        for name, part in module.named_modules()
+        if not follows_parameters(part)
+    }
+
+
+def guesses(module: nn.Module, numbers: Numbers, plan: Plan) -> Iterator[None]:
+    """Put one guess after another at the new numbers into a module, to be tried at each step.
+
+    The first yield is the likeliest, the last the module as it is. Whoever stops at one keeps
+    it.
+
+    Args:
+        module: with the new parameters in place.
+        numbers: its `written_numbers` from before any changed.
+        plan: what was taken from its parameters.
+    """
+    parts = [
+        _Part(name, part, numbers[name], plan)
+        for name, part in module.named_modules()
+        if name in numbers
+    ]
+    ranked = sorted((heads.rank, heads.meaning) for part in parts for heads in part.heads)
+    # Not `with`: what is undone after a yield is to stay where the caller stops at it.
+    for meaning in dict.fromkeys(meaning for _, meaning in ranked):
+        meant = [(p, heads) for p in parts for heads in p.heads if heads.meaning == meaning]
+        before = [part.set(part.numbers(heads)) for part, heads in meant]
+        yield
+        queries = [rows for part, heads in meant for rows in part.queries(heads)]
+        if queries:
+            for rows, factor in queries:
+                rows.mul_(factor)
+            yield
+            for rows, factor in queries:
+                rows.div_(factor)
+        for (part, _), numbers_before in zip(meant, before, strict=True):
+            part.set(numbers_before)
+    if not ranked:
+        yield
+        before = [part.set(part.numbers(None)) for part in parts]
+        yield
+        for part, numbers_before in zip(parts, before, strict=True):
+            part.set(numbers_before)
+    yield
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A dimension of a parameter that lost channels: its size, and the positions that stayed."""
+
+    size: int
+    kept: Tensor
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """What became of the heads of an attention.
+
+    Attributes:
+        column: the channels of all heads.
+        key: the attribute that changes.
+        before, after: its value.
+        narrower: whether it is the width of a head, else it is their number.
+        paired: whether another attribute completes it to the size of the column.
+    """
+
+    column: _Column
+    key: str
+    before: int
+    after: int
+    narrower: bool
+    paired: bool
+
+    @property
+    def meaning(self) -> tuple[str, bool]:
+        """What is supposed of the attribute, the same in every layer."""
+        return self.key, self.narrower
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, int]:
+        """The lower, the likelier.
+
+        Blocks of which each lost as many are found in multiples of a head, whole blocks in
+        parts of one.
+        """
+        width = self.before if self.narrower else -(self.column.size // self.before)
+        return not self.paired, not self.narrower, width, self.column.size
+
+
+class _Part:
+    """A module with numbers, and what they may have to be."""
+
+    def __init__(self, name: str, module: nn.Module, before: Mapping[str, int], plan: Plan) -> None:
+        self._module, self._before = module, before
+        prefix = f"{name}." if name else ""
+        self._changed = {
+            own: shape for own, shape in _below(prefix, plan.shapes).items() if own.count(".") <= 1
+        }
+        """Original shapes of the parameters of the module and of the layers right in it."""
+        columns = [
+            _Column(shape[dim], torch.tensor(positions))
+            for own, shape in self._changed.items()
+            for dim, positions in plan.kept.get(prefix + own, {}).items()
+        ]
+        self._totals = {column.size: len(column.kept) for column in columns}
+        ranked = sorted(_heads(columns, before), key=lambda heads: heads.rank, reverse=True)
+        self.heads = list({heads.meaning: heads for heads in ranked}.values())
+
+    def numbers(self, heads: _Heads | None) -> dict[str, int]:
+        """All numbers, as they are if that became of the heads."""
+        totals = dict(self._totals)
+        if heads is not None:
+            totals[heads.column.size] = len(heads.column.kept)
+        numbers = {key: totals.get(number, number) for key, number in self._before.items()}
+        return numbers if heads is None else {**numbers, heads.key: heads.after}
+
+    def set(self, numbers: Mapping[str, int]) -> dict[str, int]:
+        """Give the module these numbers; returns those it had."""
+        attributes = vars(self._module)
+        before = {key: attributes[key] for key in numbers}
+        attributes.update(numbers)
+        return before
+
+    def queries(self, heads: _Heads) -> Iterator[tuple[Tensor, float]]:
+        """The rows that make queries, and what they are to be multiplied with.
+
+        Attention that divides by the root of its heads' width divides by less than the
+        compressed network does, which kept the original's divisor.
+        """
+        if not heads.narrower:
+            return
+        factor, total = math.sqrt(heads.after / heads.before), heads.column.size
+        parameters = dict(self._module.named_parameters())
+        for own, shape in self._changed.items():
+            if own in parameters and shape[0] == 3 * total:
+                yield parameters[own].data[: len(parameters[own]) // 3], factor
+            elif own in parameters and shape[0] == total and own.startswith("q"):
+                yield parameters[own].data, factor
+
+
+def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
+
+
+def _heads(columns: Sequence[_Column], numbers: Mapping[str, int]) -> Iterator[_Heads]:
+    """Everything that the numbers of a module may say of heads."""
+    sizes = {column.size for column in columns}
+    for column in columns:
+        for key, number in numbers.items():
+            if number in sizes or not 1 < number < column.size or column.size % number:
+                continue
+            others = (other for name, other in numbers.items() if name != key)
+            paired = column.size // number in others
+            for narrower, after in (
+                (True, _narrower(column, number)),
+                (False, _fewer(column, number)),
+            ):
+                if after is not None:
+                    yield _Heads(column, key, number, after, narrower, paired)
+
+
+def _narrower(column: _Column, width: int) -> int | None:
+    """What became of heads of that width, if all lost the same number of channels."""
+    counts = torch.bincount(column.kept // width, minlength=column.size // width)
+    least, most = int(counts.min()), int(counts.max())
+    return most if 0 < least == most < width else None
+
+
+def _fewer(column: _Column, heads: int) -> int | None:
+    """What became of that many heads, if some went whole and the others stayed whole."""
+    width = column.size // heads
+    counts = torch.bincount(column.kept // width, minlength=heads)
+    whole = bool(((counts == 0) | (counts == width)).all())
+    return int((counts > 0).sum()) if whole else None
