@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -13,6 +14,9 @@ from intrafusion.report import (
     InspectionReport,
     Measurement,
 )
+
+_BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
+"""The number of a block in a parameter's name, such as 3 in `blocks.3.attn`."""
 
 
 def comparison(report: CompressionReport) -> Table:
@@ -44,31 +48,82 @@ def comparison(report: CompressionReport) -> Table:
 
 
 def groups(report: InspectionReport) -> Table:
-    """The prunable groups of an inspected network."""
-    table = Table("group", "units", "share of parameters", "runs through", title="Prunable groups")
+    """The prunable groups of an inspected network, alike ones of repeated blocks in one row."""
+    table = Table("group", "units", "parameters", "layers", title="Prunable groups")
     table.columns[1].justify = table.columns[2].justify = "right"
+    alike: dict[object, list[GroupReport]] = {}
     for group in report.groups:
-        table.add_row(group.name, str(group.units), f"{group.parameter_share:.1%}", _layers(group))
+        key = (_pattern(group.name), group.units, tuple(map(_pattern, _layers(group))))
+        alike.setdefault(key, []).append(group)
+    for members in alike.values():
+        layers = [_folded(names) for names in zip(*map(_layers, members), strict=True)]
+        table.add_row(
+            _folded([group.name for group in members]),
+            str(members[0].units) if len(members) == 1 else f"{len(members)} × {members[0].units}",
+            _shares([group.parameter_share for group in members]),
+            _listed(layers),
+        )
+    table.caption = (
+        "A unit is one channel in all the layers of its group. A weight counts in the group of its "
+        "outputs and in that of its inputs, so that shares add up to more than 100%."
+    )
+    table.caption_justify = "left"
     return table
 
 
 def frozen(report: InspectionReport) -> Table:
-    """What cannot be pruned in an inspected network, and why."""
-    table = Table("parameter", "channels", "op", "reason", title="Frozen")
-    table.columns[1].justify = "right"
+    """What cannot be pruned in an inspected network, by the operation that says so and why."""
+    table = Table("operation", "reason", "parameters", title="Frozen")
+    entries: dict[tuple[str, str], list[FrozenReport]] = {}
     for entry in report.frozen:
-        table.add_row(_where(entry), str(entry.channels), entry.op, entry.reason)
+        entries.setdefault((entry.op, entry.reason), []).append(entry)
+    for (op, reason), members in entries.items():
+        patterns: dict[str, list[str]] = {}
+        for entry in members:
+            name = f"{entry.parameter}[{entry.dimension}]"
+            patterns.setdefault(_pattern(name), []).append(name)
+        table.add_row(op, reason, _listed(list(map(_folded, patterns.values()))))
+    table.caption = "[0] is the dimension of a weight's outputs, [1] that of its inputs."
+    table.caption_justify = "left"
     return table
 
 
-def _layers(group: GroupReport, most: int = 4) -> str:
-    shown = ", ".join(group.layers[:most])
-    hidden = len(group.layers) - most
-    return f"{shown} and {hidden} more" if hidden > 0 else shown
+def _layers(group: GroupReport) -> list[str]:
+    """The names of the layers a group runs through; of a parameter in no layer its own."""
+    names = (layer.partition("[")[0] for layer in group.layers)
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
 
 
-def _where(entry: FrozenReport) -> str:
-    return f"{entry.parameter}[{entry.dimension}]"
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    hidden = len(names) - most
+    return ", ".join(names[:most]) + (f" and {hidden} more" if hidden > 0 else "")
+
+
+def _pattern(name: str) -> str:
+    """A name without the numbers that count blocks."""
+    return _BLOCK.sub("#", name)
+
+
+def _folded(names: Sequence[str]) -> str:
+    """Names of one pattern in one: `blocks.{0…11}.attn`."""
+    numbers = zip(*map(_BLOCK.findall, names), strict=True)
+    spans = iter([sorted({int(number) for number in found}) for found in numbers])
+
+    def span(_: re.Match[str]) -> str:
+        found = next(spans)
+        if len(found) == 1:
+            return str(found[0])
+        whole = len(found) > 2 and found == list(range(found[0], found[-1] + 1))
+        return f"{{{found[0]}…{found[-1]}}}" if whole else f"{{{','.join(map(str, found))}}}"
+
+    return _BLOCK.sub(span, names[0])
+
+
+def _shares(shares: Sequence[float]) -> str:
+    least, most = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    if len(shares) == 1:
+        return most
+    return f"{most} each" if least == most else f"{least} to {most}"
 
 
 def _count(value: float) -> str:

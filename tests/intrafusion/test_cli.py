@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 from typer.testing import CliRunner, Result
 
-from intrafusion.cli import local, remote
+from intrafusion.cli import local, remote, tables
 from intrafusion.cli.app import app
 from intrafusion.cli.exits import Exit
 from intrafusion.importance import IMPORTANCE
 from intrafusion.report import (
     CompressionReport,
     Fidelity,
+    FrozenReport,
+    GroupReport,
     InspectionReport,
     Latency,
     Measurement,
@@ -318,6 +322,69 @@ def test_compress_writes_the_smaller_network_and_its_report(tmp_path: Path) -> N
     assert written.after.file_bytes == small.stat().st_size < VGG.stat().st_size
     assert f"{written.after.parameters:,}" in result.stdout
     assert "evaluate" in result.stderr
+
+
+def group(name: str, *layers: str, units: int = 8, share: float = 0.1) -> GroupReport:
+    return GroupReport(
+        name=name, units=units, kept=units, layers=list(layers), parameter_share=share
+    )
+
+
+def text_of(table: Table) -> str:
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_alike_groups_of_repeated_blocks_are_one_row() -> None:
+    blocks = [
+        group(
+            f"b.{i}.up.weight", f"b.{i}.up.weight[0]", f"b.{i}.up.bias[0]", f"b.{i}.down.weight[1]"
+        )
+        for i in (0, 1, 2, 5)
+    ]
+    other = group("stem.weight", "cls[2]", *(f"l{i}.weight[1]" for i in range(6)), share=0.999)
+    wider = group("b.7.up.weight", "b.7.up.weight[0]", "b.7.down.weight[1]", units=16)
+    report = InspectionReport(
+        source="module",
+        parameters=100,
+        macs=100,
+        coverage=1,
+        inputs=[],
+        groups=[*blocks, other, wider],
+        frozen=[],
+        warnings=[],
+    )
+    rows = [
+        [c.strip() for c in line.split("│")[1:-1]]
+        for line in text_of(tables.groups(report)).splitlines()
+    ]
+    assert [row for row in rows if row] == [
+        ["b.{0,1,2,5}.up.weight", "4 × 8", "10.0% each", "b.{0,1,2,5}.up, b.{0,1,2,5}.down"],
+        ["stem.weight", "8", "99.9%", "cls, l0, l1, l2 and 3 more"],
+        ["b.7.up.weight", "16", "10.0%", "b.7.up, b.7.down"],
+    ]
+
+
+def test_what_is_frozen_is_listed_by_its_reason() -> None:
+    def entry(parameter: str, op: str) -> FrozenReport:
+        return FrozenReport(parameter=parameter, dimension=0, channels=4, op=op, reason="for it")
+
+    frozen = [*(entry(f"h.{i}.weight", "sort") for i in range(3)), entry("fc.bias", "output")]
+    report = InspectionReport(
+        source="module",
+        parameters=100,
+        macs=100,
+        coverage=1,
+        inputs=[],
+        groups=[],
+        frozen=frozen,
+        warnings=[],
+    )
+    text = text_of(tables.frozen(report))
+    assert "│ sort      │ for it │ h.{0…2}.weight[0] │" in text
+    assert "│ output    │ for it │ fc.bias[0]        │" in text
 
 
 @pytest.mark.parametrize(
