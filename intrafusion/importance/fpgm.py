@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from intrafusion.channels import Binding, Group
 from intrafusion.channels.slices import unit_rows
 from intrafusion.importance.context import Context
 from intrafusion.importance.reduction import mean_over_weights
+from intrafusion.transport.cost import distances
 
 
 def fpgm(group: Group, context: Context) -> Tensor:
@@ -20,6 +20,6 @@ def fpgm(group: Group, context: Context) -> Tensor:
 
     def of_weight(binding: Binding) -> Tensor:
         rows = unit_rows(context.tensors[binding.tensor], binding)
-        return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+        return distances(rows, rows, 2).sum(1)
 
     return mean_over_weights(group, of_weight, scaled=context.scaled)
