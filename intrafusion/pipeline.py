@@ -84,8 +84,9 @@ def compress(
     Args:
         program: what `load` gave.
         spec: what to do.
-        calibration: samples on which consumers are refitted; labels are not looked at. A path is
-            read with `load_dataset`. None: the correction uses the weights alone.
+        calibration: samples on which consumers are refitted, and which some importances look at;
+            labels only where the importance needs them. A path is read with `load_dataset`. None:
+            the correction uses the weights alone.
         evaluation: samples on which both programs are measured, with labels for accuracy.
         device: where to work; `auto` takes a GPU where there is one.
         progress: called as the work goes on.
@@ -113,7 +114,7 @@ def compress(
                 compressed, compensation = _round(job, compressed, folded, analysis, counts)
         _check_finite(compressed)
         with clock.step("evaluate"):
-            result = evaluate(program, compressed, measured_on, job.samples)
+            result = evaluate(program, compressed, measured_on, given)
     return Compression(
         compressed,
         CompressionReport(

@@ -24,7 +24,10 @@ METHODS: Mapping[MethodName, str] = {
         "what makes and what reads the units, ε is left out of the fold of batch norm, biases "
         "out of the cost, and nothing is corrected unless `compensation` is `calibration`"
     ),
-    "prune": "keeps m units as they are and drops the others",
+    "prune": (
+        "keeps m units as they are and drops the others: nothing is transported, so masses, "
+        "`distance` and `producers` play no part"
+    ),
 }
 
 
