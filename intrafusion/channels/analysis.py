@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -10,9 +10,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from intrafusion.channels.units import Units, solve
+from intrafusion.channels.units import FREE, JOINED, Integers, Units, joined, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
 from intrafusion.program import Program
 from intrafusion.program.nodes import name_of
@@ -139,93 +140,129 @@ def analyse(program: Program, *, whole_heads: bool = False) -> Analysis:
     return Analysis(program, groups, _frozen(record, units), record, units)
 
 
+class _Columns:
+    """The parameter dimensions that atoms stand for, in the order of the atoms."""
+
+    def __init__(self, record: Walk) -> None:
+        self.names = list(record.ranges)
+        ranges = record.ranges.values()
+        self.starts = np.array([atoms.start for atoms in ranges], np.int64)
+        sizes = [len(atoms) for atoms in ranges]
+        self.of_atom = np.repeat(np.arange(len(sizes)), sizes)
+        """For each atom but the frozen one, its column."""
+
+
 def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
-    columns = list(record.ranges)
-    ends = np.array([record.ranges[column].stop for column in columns], np.int64)
-    atoms = np.arange(1, record.atoms)
+    columns = _Columns(record)
+    unit = units.unit[1:]
+    atoms = np.flatnonzero(units.cause[unit] == FREE) + 1
     unit = units.unit[atoms]
-    free = ~np.isin(unit, np.fromiter(units.why, np.int64, len(units.why)))
-    atoms, unit = atoms[free], unit[free]
-    column = np.searchsorted(ends, atoms, side="right")
-    order = np.lexsort((atoms, unit))
-    atoms, unit, column = atoms[order], unit[order], column[order]
-    ends_of_unit = np.flatnonzero(np.diff(unit, append=-1)) + 1
+    # Unit by unit; the order among a unit's atoms stays.
+    order = np.argsort(unit, kind="stable")
+    atoms, unit = atoms[order], unit[order]
+    column = columns.of_atom[atoms - 1]
+    position = torch.from_numpy(atoms - columns.starts[column])
+    role = _roles(record)[atoms]
+    # Where, within a unit, another column begins.
+    turn = np.flatnonzero(np.diff(unit, prepend=-1) | np.diff(column, prepend=-1))
 
-    # Units whose atoms stand in the same columns, the same number of times, are one group.
-    members: dict[bytes, list[int]] = defaultdict(list)
-    layout, width = column.tobytes(), column.itemsize
-    start = 0
-    for stop in ends_of_unit.tolist():
-        members[layout[start * width : stop * width]].append(start)
-        start = stop
-
-    produced = _mask(record.atoms, record.produced)
-    consumed = _mask(record.atoms, record.consumed)
-    groups = []
-    for key, starts in members.items():
-        shape = np.frombuffer(key, column.dtype)
-        kind = np.array(starts)
-        kind = kind[np.argsort(atoms[kind])]
-        table = torch.from_numpy(atoms[kind[:, None] + np.arange(len(shape))])
-        bindings = []
-        for number in dict.fromkeys(shape.tolist()):
-            index = table[:, torch.from_numpy(shape == number)]
-            name, dim = columns[number]
-            first = int(index[0, 0])
-            role = (
-                Role.CONSUMER
-                if consumed[first]
-                else Role.PRODUCER
-                if produced[first]
-                else Role.CARRIER
-            )
-            bindings.append(Binding(name, dim, role, index - record.ranges[name, dim].start))
-        maker = next((b for b in bindings if b.role is Role.PRODUCER), None)
-        if maker is None:
-            continue
-        warnings = tuple(
-            dict.fromkeys(
-                text for labels, text in record.warnings if bool(torch.isin(labels, table).any())
-            )
+    found = []
+    for starts, width in _alike(unit, column):
+        kind = starts[np.argsort(atoms[starts])]
+        first, last = np.searchsorted(turn, (kind[0], kind[0] + width)).tolist()
+        turns = turn[first:last]
+        lengths = np.diff(turns, append=kind[0] + width).tolist()
+        table = position[torch.from_numpy(kind[:, None] + np.arange(width))]
+        bindings = tuple(
+            [
+                Binding(name, dim, _ROLES[code], index)
+                for (name, dim), code, index in zip(
+                    map(columns.names.__getitem__, column[turns].tolist()),
+                    role[turns].tolist(),
+                    table.split_with_sizes(lengths, dim=1),
+                    strict=True,
+                )
+            ]
         )
-        numbers = torch.from_numpy(unit[kind])
-        groups.append((int(table.min()), Group(maker.tensor, tuple(bindings), numbers, warnings)))
-    groups.sort(key=lambda pair: pair[0])
-    return _distinctly_named(group for _, group in groups)
+        maker = next((b for b in bindings if b.role is Role.PRODUCER), None)
+        if maker is not None:
+            members = torch.from_numpy(unit[kind])
+            found.append((int(atoms[kind[0]]), Group(maker.tensor, bindings, members)))
+    found.sort(key=lambda pair: pair[0])
+    groups = [group for _, group in found]
+    return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
 
 
-def _distinctly_named(groups: Iterator[Group]) -> tuple[Group, ...]:
-    named: list[Group] = []
-    taken: dict[str, int] = {}
-    for group in groups:
-        taken[group.name] = taken.get(group.name, 0) + 1
+def _alike(unit: Integers, column: Integers) -> Iterator[tuple[Integers, int]]:
+    """Units whose atoms stand in the same columns, the same number of times, are one group.
+
+    Yields where the units of a group start in `unit`, and how many atoms each has.
+    """
+    if not len(unit):
+        return
+    starts = np.flatnonzero(np.diff(unit, prepend=-1))
+    width = np.diff(starts, append=len(unit))
+    # Most units are like the one before them: only where they are not a layout is looked up.
+    before = np.arange(len(unit)) - np.repeat(width, width)
+    same = np.logical_and.reduceat(column == column[before], starts)
+    new = np.flatnonzero(~(same & (np.diff(width, prepend=0) == 0)))
+    members: dict[bytes, list[Integers]] = defaultdict(list)
+    for first, last in zip(new.tolist(), [*new[1:].tolist(), len(starts)], strict=True):
+        layout = column[starts[first] : starts[first] + width[first]]
+        members[layout.tobytes()].append(starts[first:last])
+    for key, runs in members.items():
+        yield np.concatenate(runs), len(key) // column.itemsize
+
+
+_ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)
+
+
+def _roles(record: Walk) -> NDArray[np.int8]:
+    """For each atom its role's position in `_ROLES`."""
+    role = np.zeros(record.atoms, np.int8)
+    role[joined(record.produced)] = _ROLES.index(Role.PRODUCER)
+    role[joined(record.consumed)] = _ROLES.index(Role.CONSUMER)
+    return role
+
+
+def _warnings(record: Walk, units: Units, groups: list[Group]) -> list[list[str]]:
+    """What to say of each group."""
+    texts: list[list[str]] = [[] for _ in groups]
+    owner = np.full(len(units.cause), -1)
+    for number, group in enumerate(groups):
+        owner[group.units.numpy()] = number
+    for labels, text in record.warnings:
+        for number in np.unique(owner[units.unit[labels.numpy()]]).tolist():
+            if number >= 0 and text not in texts[number]:
+                texts[number].append(text)
+    return texts
+
+
+def _distinctly_named(groups: list[Group], warnings: list[list[str]]) -> Iterator[Group]:
+    taken: Counter[str] = Counter()
+    for group, texts in zip(groups, warnings, strict=True):
+        taken[group.name] += 1
         count = taken[group.name]
         name = group.name if count == 1 else f"{group.name}#{count}"
-        named.append(Group(name, group.bindings, group.units, group.warnings))
-    return tuple(named)
+        yield Group(name, group.bindings, group.units, tuple(texts))
 
 
 def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
+    columns = _Columns(record)
+    cause = units.cause[units.unit[1:]]
+    fixed = cause != FREE
+    pairs, counts = np.unique(
+        np.stack([columns.of_atom[fixed], cause[fixed]]), axis=1, return_counts=True
+    )
     found: dict[tuple[str, int, str, str], int] = defaultdict(int)
-    for (name, dim), atoms in record.ranges.items():
-        numbers, counts = np.unique(units.unit[atoms.start : atoms.stop], return_counts=True)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            if number in units.why:
-                freeze = units.why[number]
-                if freeze is None:
-                    found[name, dim, "", "it is joined with channels that are fixed"] += count
-                elif not freeze.quiet:
-                    found[name, dim, _operation(freeze), freeze.reason] += count
+    for number, why, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        name, dim = columns.names[number]
+        if why == JOINED:
+            found[name, dim, "", "it is joined with channels that are fixed"] += count
+        elif not (freeze := record.freezes[why]).quiet:
+            found[name, dim, _operation(freeze), freeze.reason] += count
     return tuple(Frozen(name, dim, n, op, why) for (name, dim, op, why), n in found.items())
 
 
 def _operation(freeze: Freeze) -> str:
     return freeze.node.op if freeze.node.op == "output" else name_of(freeze.node)
-
-
-def _mask(size: int, labels: list[Tensor]) -> Tensor:
-    mask = torch.zeros(size, dtype=torch.bool)
-    for part in labels:
-        mask[part.long()] = True
-    mask[0] = False
-    return mask

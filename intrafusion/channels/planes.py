@@ -9,7 +9,7 @@ frozen atom: a channel that always stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -19,28 +19,28 @@ FROZEN = 0
 
 def along(labels: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
     """The plane of `shape` whose entries are `labels` (shape[dim],) along `dim`."""
-    view = [1] * len(shape)
-    view[dim] = labels.numel()
-    return labels.to(torch.int32).reshape(view).expand(tuple(shape))
+    labels = labels.to(torch.int32)
+    if len(shape) == 1:
+        return labels
+    strides = [0] * len(shape)
+    strides[dim] = labels.stride(0)
+    return labels.as_strided(tuple(shape), strides)
 
 
 def varying(plane: Tensor) -> tuple[int, ...]:
     """The dimensions along which `plane` distinguishes channels."""
-    return tuple(
-        d
-        for d, (size, stride) in enumerate(zip(plane.shape, plane.stride(), strict=True))
-        if size > 1 and stride != 0
-    )
+    shape = plane.shape
+    return tuple([d for d, stride in enumerate(plane.stride()) if stride != 0 and shape[d] > 1])
 
 
-def core(plane: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+def core(plane: Tensor, dims: Collection[int] | None = None) -> Tensor:
     """`plane` narrowed to its first entry along every dimension that is not in `dims`.
 
     Without `dims`, the varying dimensions are kept: nothing of the plane is lost.
     """
-    kept = set(varying(plane) if dims is None else dims)
-    index = tuple(slice(None) if d in kept else slice(0, 1) for d in range(plane.dim()))
-    return plane[index]
+    kept = varying(plane) if dims is None else dims
+    shape = [size if d in kept else min(size, 1) for d, size in enumerate(plane.shape)]
+    return plane.as_strided(shape, plane.stride())
 
 
 def compact(plane: Tensor) -> Tensor:

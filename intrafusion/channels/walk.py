@@ -1,7 +1,7 @@
 """One pass over the graph: which atoms must live and die together, and which must stay.
 
-Values are run on the meta device for their shapes while each operation's rule moves their
-planes. Nothing is joined while walking: rules only record ties, which `units.py` solves at once.
+Values are known by their shapes alone while each operation's rule moves their planes. Nothing is
+joined while walking: rules only record ties, which `units.py` solves at once.
 """
 
 from __future__ import annotations
@@ -9,35 +9,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves, tree_map
 
 from intrafusion.channels.planes import FROZEN, along, core, is_frozen, varying
+from intrafusion.channels.shapes import SHAPES
 from intrafusion.program import Program
-from intrafusion.program.nodes import name_of
-
-SHAPE_KEEPING = frozenset(
-    (
-        "batch_norm",
-        "instance_norm",
-        "layer_norm",
-        "group_norm",
-        "softmax",
-        "relu",
-        "hardtanh",
-        "gelu",
-        "silu",
-        "sigmoid",
-        "tanh",
-        "hardswish",
-    )
-)
-"""Operations whose result looks like their first argument: running them on the meta device, in
-Python, would take most of the walk."""
+from intrafusion.program.nodes import call, name_of
 
 LONE = "one channel of it is used on its own"
 """Why channels stay that end up where there is nothing to tell them apart from."""
@@ -57,13 +38,22 @@ class Value:
     def shape(self) -> torch.Size:
         return self.meta.shape
 
+    @cached_property
+    def varying(self) -> tuple[tuple[int, ...], ...]:
+        """For each plane the dimensions along which it distinguishes channels."""
+        return tuple([varying(plane) for plane in self.planes])
+
     def plane_along(self, dim: int) -> Tensor | None:
         """The plane that distinguishes channels along `dim` (at most one does)."""
-        return next((p for p in self.planes if dim % self.meta.dim() in varying(p)), None)
+        for plane, dims in zip(self.planes, self.varying, strict=True):
+            if dim % plane.dim() in dims:
+                return plane
+        return None
 
     def without(self, dim: int) -> Planes:
         """The planes that distinguish nothing along `dim`."""
-        return tuple(p for p in self.planes if dim % self.meta.dim() not in varying(p))
+        pairs = zip(self.planes, self.varying, strict=True)
+        return tuple([plane for plane, dims in pairs if dim % plane.dim() not in dims])
 
 
 Rule: TypeAlias = Callable[["Walk", fx.Node, tuple[Any, ...], dict[str, Any], Any], Any]
@@ -111,12 +101,10 @@ class Walk:
 
     def tie(self, a: Tensor, b: Tensor) -> None:
         """Entries of `a` and `b` at the same (broadcast) position live and die together."""
-        shape = torch.Size(np.broadcast_shapes(a.shape, b.shape))
-        a, b = a.expand(shape), b.expand(shape)
-        shared = [
-            d for d in range(a.dim()) if a.shape[d] > 1 and (a.stride(d) != 0 or b.stride(d) != 0)
-        ]
-        self.ties.append((core(a, shared).reshape(-1), core(b, shared).reshape(-1)))
+        a, b = core(a), core(b)
+        if a.shape != b.shape:
+            a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
+        self.ties.append((a.reshape(-1), b.reshape(-1)))
 
     def tie_along(self, plane: Tensor, dims: Iterable[int]) -> None:
         """All entries of `plane` along `dims` live and die together."""
@@ -125,10 +113,7 @@ class Walk:
 
     def freeze(self, plane: Tensor, node: fx.Node, reason: str, *, quiet: bool = False) -> None:
         """The entries of `plane` must stay. `quiet`: not worth telling the user."""
-        atoms = torch.unique(core(plane))
-        atoms = atoms[atoms != FROZEN]
-        if atoms.numel():
-            self.freezes.append(Freeze(atoms, node, reason, quiet))
+        self.freezes.append(Freeze(core(plane).reshape(-1), node, reason, quiet))
 
     def rect(self, grid: Tensor, node: fx.Node, *, aligned: bool = False) -> None:
         """Every row of `grid` (rows, columns) must keep the same number of entries.
@@ -145,7 +130,7 @@ class Walk:
 
     def warn(self, plane: Tensor, text: str) -> None:
         """Say `text` of the groups that `plane` belongs to."""
-        self.warnings.append((torch.unique(core(plane)), text))
+        self.warnings.append((core(plane).reshape(-1), text))
 
     def produce(self, plane: Tensor) -> None:
         """The entries of `plane` are where channels come into being."""
@@ -157,12 +142,14 @@ class Walk:
 
     def label(self, name: str, tensor: Tensor) -> Planes:
         """Fresh atoms for every dimension of a parameter or buffer; the same on a second use."""
-        planes = []
-        for dim, size in enumerate(tensor.shape):
-            if size < 2:
-                continue
-            planes.append(along(self._atoms(name, dim, size), dim, tensor.shape))
-        return tuple(planes)
+        shape = tensor.shape
+        return tuple(
+            [
+                along(self._atoms(name, dim, size), dim, shape)
+                for dim, size in enumerate(shape)
+                if size > 1
+            ]
+        )
 
     def _atoms(self, name: str, dim: int, size: int) -> Tensor:
         if self.seeds is not None:
@@ -172,7 +159,7 @@ class Walk:
             self.ranges[name, dim] = range(self.atoms, self.atoms + size)
             self.atoms += size
         atoms = self.ranges[name, dim]
-        return torch.arange(atoms.start, atoms.stop)
+        return torch.arange(atoms.start, atoms.stop, dtype=torch.int32)
 
 
 def walk(
@@ -202,7 +189,7 @@ def walk(
         elif node.op == "call_function":
             record.values[node] = _call(record, node, rule_for(node))
         elif node.op == "output":
-            for value in _values(record, node):
+            for value in values_in(record.values[source] for source in node.all_input_nodes):
                 for plane in value.planes:
                     record.freeze(plane, node, "it is an output of the network")
     return record
@@ -213,13 +200,11 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     kwargs: Any = fx.map_arg(node.kwargs, record.values.__getitem__)
     if node.target is operator.getitem:
         return args[0][args[1]]  # the list of values of an operation with several results
-    if not any(isinstance(leaf, Value) for leaf in tree_leaves((args, kwargs))):
+    inputs = list(values_in(map(record.values.__getitem__, node.all_input_nodes)))
+    if not inputs:
         result = call(node, args, kwargs)
         return Value(result.to("meta"), data=result) if isinstance(result, Tensor) else result
-    metas = tree_map(lambda leaf: leaf.meta if isinstance(leaf, Value) else leaf, (args, kwargs))
-    place = {"device": "meta"} if "device" in kwargs else {}
-    keeps_shape = name_of(node) in SHAPE_KEEPING
-    out = args[0].meta if keeps_shape else call(node, metas[0], {**metas[1], **place})
+    out = _result(node, inputs, args, kwargs)
     planes = rule(record, node, tuple(args), dict(kwargs), out)
     if isinstance(out, Tensor):
         return Value(out, _live(record, node, planes))
@@ -231,29 +216,70 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     return out
 
 
-def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """Do what `node` does, on other arguments."""
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
+def _result(node: fx.Node, inputs: list[Value], args: Any, kwargs: Any) -> Any:
+    """What `node` gives for `inputs`, which are among its arguments: a meta tensor, a sequence
+    of them, or a number.
+
+    Its shape and dtype are those of the operation, its strides need not be.
+    """
+    rule = SHAPES.get(name_of(node))
+    if rule is not None and _is_of_one_dtype(inputs, args, kwargs):
+        shape = rule(*args, **kwargs)
+        if shape == inputs[0].shape:
+            return inputs[0].meta
+        dtype = inputs[0].meta.dtype
+        if isinstance(shape, tuple):
+            return torch.empty(shape, dtype=dtype, device="meta")
+        if shape is not None:
+            return [torch.empty(part, dtype=dtype, device="meta") for part in shape]
+    place = {"device": "meta"} if "device" in kwargs else {}
+    return call(node, _metas(args), {**{k: _metas(v) for k, v in kwargs.items()}, **place})
+
+
+def _is_of_one_dtype(inputs: list[Value], args: Any, kwargs: Any) -> bool:
+    """Whether the result has the dtype of the first input: a floating one, that nothing changes."""
+    dtypes = {value.meta.dtype for value in inputs}
+    first = inputs[0].meta.dtype
+    others = (dtype for dtype in dtypes if dtype != first)
+    return (
+        first.is_floating_point
+        and not any(dtype.is_floating_point or dtype.is_complex for dtype in others)
+        and torch.dtype not in map(type, (*args, *kwargs.values()))
+    )
+
+
+def values_in(arguments: Iterable[Any]) -> Iterator[Value]:
+    """The values among the arguments of an operation, and in lists among them."""
+    for argument in arguments:
+        if isinstance(argument, Value):
+            yield argument
+        elif isinstance(argument, (list, tuple)):
+            yield from values_in(argument)
+
+
+def _metas(argument: Any) -> Any:
+    """An argument with the meta tensor of every value in its place."""
+    if isinstance(argument, Value):
+        return argument.meta
+    if isinstance(argument, (list, tuple)):
+        return [_metas(part) for part in argument]
+    return argument
 
 
 def _live(record: Walk, node: fx.Node, planes: Iterable[Tensor]) -> Planes:
     """The planes that can be followed further: each dimension is that of one of them at most."""
     kept: list[Tensor] = []
+    taken: set[int] = set()
     for plane in planes:
         # A plane that is frozen throughout says nothing, and would freeze whatever it meets.
         if is_frozen(plane):
             continue
-        if not varying(plane):
+        dims = varying(plane)
+        if not dims:
             record.freeze(plane, node, LONE)
-        elif any(set(varying(plane)) & set(varying(other)) for other in kept):
+        elif not taken.isdisjoint(dims):
             record.freeze(plane, node, "its channels are mixed with others along one dimension")
         else:
             kept.append(plane)
+            taken.update(dims)
     return tuple(kept)
-
-
-def _values(record: Walk, node: fx.Node) -> Iterator[Value]:
-    for source in node.all_input_nodes:
-        value = record.values[source]
-        yield from (v for v in tree_leaves([value]) if isinstance(v, Value))

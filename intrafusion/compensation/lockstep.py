@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels import Analysis, Removal, Role
-from intrafusion.channels.walk import call
 from intrafusion.compensation.layers import (
     Layer,
     Picks,
@@ -27,7 +26,7 @@ from intrafusion.compensation.layers import (
 )
 from intrafusion.compensation.ridge import Rows, Solution, residual, solve, solve_channels
 from intrafusion.fusion import Maps, fuse_dimension
-from intrafusion.program.nodes import arguments, count_uses, name_of
+from intrafusion.program.nodes import arguments, call, count_uses, name_of
 
 MAX_ROWS = 20_000
 WIDE = 2_000

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from intrafusion.program.nodes import copy_graph, name_of
+from intrafusion.program.nodes import call, copy_graph, name_of
 from intrafusion.program.program import Program
 
 _REARRANGING = frozenset(
@@ -114,11 +114,10 @@ def _evaluate(node: fx.Node, program: Program, values: dict[fx.Node, Any]) -> An
         if node.op == "get_attr":
             values[node] = program.tensors[str(node.target)]
         else:
-            assert callable(node.target)
             args = fx.map_arg(node.args, lambda source: _evaluate(source, program, values))
             kwargs = fx.map_arg(node.kwargs, lambda source: _evaluate(source, program, values))
             with torch.no_grad():
-                values[node] = node.target(*args, **kwargs)
+                values[node] = call(node, args, kwargs)
     return values[node]
 
 

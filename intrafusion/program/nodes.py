@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,12 @@ def name_of(node: fx.Node) -> str:
 def arguments(node: fx.Node) -> tuple[Any, ...]:
     """The positional arguments of a node."""
     return node.args
+
+
+def call(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Do what `node` does, on other arguments."""
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
 
 
 def tensor_name(node: fx.Node, position: int) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import along, core, varying
+from intrafusion.channels.planes import along, core
 from intrafusion.channels.rules.contraction import contract
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.rules.resize import Sizes
@@ -63,13 +63,15 @@ def _is_depthwise(x: Value, weight: Value, groups: Any) -> bool:
 def _settle_space(walk: Walk, node: fx.Node, x: Value) -> Value:
     """Along space a channel is one; labels that live in space alone must stay."""
     planes = []
-    for plane in x.planes:
-        space = [d for d in varying(plane) if d > 1]
-        if space and 1 not in varying(plane):
+    for plane, dims in zip(x.planes, x.varying, strict=True):
+        space = [d for d in dims if d > 1]
+        if not space:
+            planes.append(plane)
+        elif 1 not in dims:
             walk.freeze(plane, node, "a convolution runs along its channels")
-            continue
-        walk.tie_along(plane, space)
-        planes.append(core(plane, [d for d in varying(plane) if d < 2]).expand(x.shape))
+        else:
+            walk.tie_along(plane, space)
+            planes.append(core(plane, [d for d in dims if d < 2]).expand(x.shape))
     return Value(x.meta, tuple(planes), x.data)
 
 

@@ -61,6 +61,8 @@ def _joined(walk: Walk, node: fx.Node, parts: list[Value], dim: int, out: Tensor
 def _met(walk: Walk, node: fx.Node, parts: list[Value], dim: int, out: Tensor) -> Planes:
     # Seen along any other dimension, the parts stand on top of each other. A part may have lost
     # all its channels.
+    if not any(part.without(dim) for part in parts):
+        return ()
     flat = [
         Value(part.meta.narrow(dim, 0, 1), tuple(p.narrow(dim, 0, 1) for p in part.without(dim)))
         for part in parts

@@ -11,8 +11,8 @@ from intrafusion.channels.planes import compact, core, varying
 from intrafusion.channels.rules.index import resize_strided_slice
 from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.resize import Sizes, follow
-from intrafusion.channels.walk import Planes, Value, Walk, call
-from intrafusion.program.nodes import arguments, name_of
+from intrafusion.channels.walk import Planes, Value, Walk
+from intrafusion.program.nodes import arguments, call, name_of
 
 RESHAPES = ["reshape", "reshape_as"]
 MOVES = [

@@ -17,9 +17,19 @@ _WIDTH = "{} takes its statistics over these channels: they change when channels
 
 def channel_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """batch_norm, instance_norm (x, γ, β, mean, var, …): one value per channel."""
+    x: Value = args[0]
     if name_of(node) == "instance_norm":
-        _warn_of_statistics(walk, node, args[0], 2)
-    return merge(walk, node, [args[0], *_per_channel(args[1:5], out.dim())], out.shape)
+        _warn_of_statistics(walk, node, x, 2)
+    vectors = [value for value in args[1:5] if isinstance(value, Value)]
+    labels = [label for vector in vectors if (label := vector.plane_along(0)) is not None]
+    plane = x.plane_along(1)
+    if plane is None or len(labels) < len(vectors) or varying(plane) != (1,):
+        return merge(walk, node, [x, *_per_channel(vectors, out.dim())], out.shape)
+    # What nearly every convolution is followed by: vectors that run along one plane.
+    channels = core(plane).reshape(-1)
+    for label in labels:
+        walk.tie(channels, label)
+    return x.planes
 
 
 def layer_norm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
+from torch import fx
 
-from intrafusion.channels.walk import Value, Walk
+from intrafusion.channels.walk import Walk, values_in
 
 
 def opaque(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
     """Freeze every plane that goes in; nothing comes out."""
-    for leaf in tree_leaves((args, kwargs)):
-        if isinstance(leaf, Value):
-            for plane in leaf.planes:
-                walk.freeze(plane, node, "there is no rule for this operation")
-    return () if isinstance(out, Tensor) else [()] * len(tree_leaves(out))
+    for value in values_in((*args, *kwargs.values())):
+        for plane in value.planes:
+            walk.freeze(plane, node, "there is no rule for this operation")
+    return [()] * len(out) if isinstance(out, Sequence) else ()
 
 
 def size(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: int) -> None:

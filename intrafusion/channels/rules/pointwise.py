@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
-from intrafusion.channels.planes import varying
-from intrafusion.channels.walk import Planes, Value, Walk
+from intrafusion.channels.walk import Planes, Value, Walk, values_in
 from intrafusion.program.nodes import name_of
 
 OPS = [
@@ -30,7 +28,7 @@ OPS = [
 
 def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """Channels that meet at one position are one; one that meets a fixed size must stay."""
-    values = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
+    values = list(values_in((*args, *kwargs.values())))
     if len(values) > 1 and name_of(node) == "prelu":
         # The slope is one per channel, and the channel is dimension 1.
         x, slope = values
@@ -42,26 +40,32 @@ def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) ->
 
 def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[int]) -> Planes:
     """The planes of a result of `shape` in which `values` meet position by position."""
-    merged: list[Tensor] = []
+    merged: list[tuple[Tensor, frozenset[int]]] = []
     for value in values:
-        for plane in value.planes:
-            spread = plane.expand(tuple(shape))
-            twin = next((p for p in merged if set(varying(p)) & set(varying(spread))), None)
+        lead = len(shape) - value.meta.dim()
+        for plane, own in zip(value.planes, value.varying, strict=True):
+            dims = frozenset([d + lead for d in own])
+            twin = next((other for other, taken in merged if not taken.isdisjoint(dims)), None)
             if twin is None:
-                merged.append(spread)
+                merged.append((plane.expand(tuple(shape)), dims))
             else:
-                walk.tie(twin, spread)
-    return tuple(p for p in merged if not _stops_at_fixed_size(walk, node, p, values))
+                walk.tie(twin, plane)
+    if len(values) < 2:
+        return tuple([plane for plane, _ in merged])
+    return tuple([p for p, dims in merged if not _stops_at_fixed_size(walk, node, p, dims, values)])
 
 
-def _stops_at_fixed_size(walk: Walk, node: fx.Node, plane: Tensor, values: Sequence[Value]) -> bool:
+def _stops_at_fixed_size(
+    walk: Walk, node: fx.Node, plane: Tensor, dims: Collection[int], values: Sequence[Value]
+) -> bool:
     """Keep `plane` from losing lines along a dimension whose size another value fixes.
 
     Where it distinguishes channels along other dimensions too, it is enough that every line
     keeps the same of them; otherwise its channels must stay, and the answer is true.
     """
-    fixed = [dim for dim in varying(plane) if any(_is_fixed(v, dim - plane.dim()) for v in values)]
-    if len(fixed) == len(varying(plane)) and fixed:
+    rank = plane.dim()
+    fixed = [dim for dim in sorted(dims) if any(_is_fixed(v, dim - rank) for v in values)]
+    if len(fixed) == len(dims) and fixed:
         walk.freeze(plane, node, "it meets a tensor whose size along the channels is fixed")
         return True
     walk.tie_along(plane, fixed)
@@ -70,4 +74,5 @@ def _stops_at_fixed_size(walk: Walk, node: fx.Node, plane: Tensor, values: Seque
 
 def _is_fixed(value: Value, dim: int) -> bool:
     """Whether `value` has a size of its own along `dim`, counted from the end, and no labels."""
-    return -dim <= value.meta.dim() and value.shape[dim] > 1 and value.plane_along(dim) is None
+    shape = value.shape
+    return -dim <= len(shape) and shape[dim] > 1 and value.plane_along(dim) is None
