@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Inputs = Callable[[int], tuple[Tensor, ...]]
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -24,25 +26,31 @@ class Architecture:
     Attributes:
         name: as in the table.
         build: makes the network, in evaluation.
-        inputs: makes example inputs for a batch size.
+        inputs: makes example inputs for a batch size, small where the network takes any size.
+        native: makes inputs of the size that the network was published for; None: `inputs` does.
         recurrent: has recurrent layers, which the coverage target leaves out.
     """
 
     name: str
     build: Callable[[], nn.Module]
-    inputs: Callable[[int], tuple[Tensor, ...]]
+    inputs: Inputs
+    native: Inputs | None = None
     recurrent: bool = False
 
+    def native_inputs(self, batch: int) -> tuple[Tensor, ...]:
+        """Inputs of the published size."""
+        return (self.native or self.inputs)(batch)
 
-def images(size: int, channels: int = 3) -> Callable[[int], tuple[Tensor, ...]]:
+
+def images(size: int, channels: int = 3) -> Inputs:
     return lambda batch: (torch.randn(batch, channels, size, size),)
 
 
-def tokens(length: int, vocabulary: int = 100) -> Callable[[int], tuple[Tensor, ...]]:
+def tokens(length: int, vocabulary: int = 100) -> Inputs:
     return lambda batch: (torch.randint(0, vocabulary, (batch, length)),)
 
 
-def features(*shape: int) -> Callable[[int], tuple[Tensor, ...]]:
+def features(*shape: int) -> Inputs:
     return lambda batch: (torch.randn(batch, *shape),)
 
 
@@ -402,35 +410,36 @@ def named(name: str) -> Architecture:
 
 
 ZOO: tuple[Architecture, ...] = (
-    Architecture("vgg11_bn", torchvision("vgg11_bn", num_classes=10), images(32)),
-    Architecture("resnet18", torchvision("resnet18"), images(64)),
-    Architecture("resnet50", torchvision("resnet50"), images(64)),
-    Architecture("resnext50", torchvision("resnext50_32x4d"), images(64)),
-    Architecture("wide_resnet50", torchvision("wide_resnet50_2"), images(64)),
-    Architecture("densenet121", torchvision("densenet121"), images(64)),
-    Architecture("mobilenet_v2", torchvision("mobilenet_v2"), images(64)),
-    Architecture("mobilenet_v3", torchvision("mobilenet_v3_large"), images(64)),
-    Architecture("efficientnet_b0", torchvision("efficientnet_b0"), images(64)),
-    Architecture("ghostnet", timm("ghostnet_100"), images(64)),
-    Architecture("regnet_x", torchvision("regnet_x_400mf"), images(64)),
-    Architecture("regnet_y", torchvision("regnet_y_400mf"), images(64)),
-    Architecture("shufflenet_v2", torchvision("shufflenet_v2_x1_0"), images(64)),
-    Architecture("squeezenet", torchvision("squeezenet1_0"), images(64)),
+    Architecture("vgg11_bn", torchvision("vgg11_bn", num_classes=10), images(32), images(224)),
+    Architecture("resnet18", torchvision("resnet18"), images(64), images(224)),
+    Architecture("resnet50", torchvision("resnet50"), images(64), images(224)),
+    Architecture("resnext50", torchvision("resnext50_32x4d"), images(64), images(224)),
+    Architecture("wide_resnet50", torchvision("wide_resnet50_2"), images(64), images(224)),
+    Architecture("densenet121", torchvision("densenet121"), images(64), images(224)),
+    Architecture("mobilenet_v2", torchvision("mobilenet_v2"), images(64), images(224)),
+    Architecture("mobilenet_v3", torchvision("mobilenet_v3_large"), images(64), images(224)),
+    Architecture("efficientnet_b0", torchvision("efficientnet_b0"), images(64), images(224)),
+    Architecture("ghostnet", timm("ghostnet_100"), images(64), images(224)),
+    Architecture("regnet_x", torchvision("regnet_x_400mf"), images(64), images(224)),
+    Architecture("regnet_y", torchvision("regnet_y_400mf"), images(64), images(224)),
+    Architecture("shufflenet_v2", torchvision("shufflenet_v2_x1_0"), images(64), images(224)),
+    Architecture("squeezenet", torchvision("squeezenet1_0"), images(64), images(224)),
     Architecture(
         "inception_v3",
         torchvision("inception_v3", aux_logits=False, init_weights=False),
         images(96),
+        images(299),
     ),
-    Architecture("convnext", torchvision("convnext_tiny"), images(64)),
-    Architecture("poolformer", timm("poolformer_s12"), images(64)),
-    Architecture("mlp_mixer", timm("mixer_s16_224", img_size=64), images(64)),
-    Architecture("vit_timm", timm("vit_tiny_patch16_224", img_size=64), images(64)),
+    Architecture("convnext", torchvision("convnext_tiny"), images(64), images(224)),
+    Architecture("poolformer", timm("poolformer_s12"), images(64), images(224)),
+    Architecture("mlp_mixer", timm("mixer_s16_224"), images(224)),
+    Architecture("vit_timm", timm("vit_tiny_patch16_224"), images(224)),
     Architecture("vit_transformers", transformer("vit"), images(32)),
-    Architecture("deit", timm("deit_tiny_distilled_patch16_224", img_size=64), images(64)),
+    Architecture("deit", timm("deit_tiny_distilled_patch16_224"), images(224)),
     Architecture("swin", timm("swin_tiny_patch4_window7_224"), images(224)),
     Architecture("levit", timm("levit_128s"), images(224)),
-    Architecture("bert", transformer("bert"), tokens(12)),
-    Architecture("llama_gqa", transformer("llama"), tokens(12)),
+    Architecture("bert", transformer("bert"), tokens(12), tokens(512)),
+    Architecture("llama_gqa", transformer("llama"), tokens(12), tokens(2048)),
     Architecture("torch_encoder", EncoderNet, tokens(12)),
     Architecture(
         "clip",
@@ -442,15 +451,19 @@ ZOO: tuple[Architecture, ...] = (
         "deeplabv3",
         torchvision("segmentation.deeplabv3_resnet50", weights_backbone=None),
         images(64),
+        images(520),
     ),
     Architecture(
-        "fcn", torchvision("segmentation.fcn_resnet50", weights_backbone=None), images(64)
+        "fcn",
+        torchvision("segmentation.fcn_resnet50", weights_backbone=None),
+        images(64),
+        images(520),
     ),
-    Architecture("detector_fpn", Detector, images(64)),
+    Architecture("detector_fpn", Detector, images(64), images(800)),
     Architecture("super_resolution", SuperResolution, images(24)),
     Architecture("group_norm", GroupNormNet, images(24)),
     Architecture("cbam", CBAM, images(24)),
-    Architecture("squeeze_excite", timm("seresnet18"), images(64)),
+    Architecture("squeeze_excite", timm("seresnet18"), images(64), images(224)),
     Architecture("weight_norm", WeightNormNet, images(24)),
     Architecture("spectral_norm", SpectralNormNet, images(24)),
     Architecture("conv1d", Convolution1d, features(1, 128)),

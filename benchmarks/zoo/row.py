@@ -44,8 +44,8 @@ class Row:
         errors: zero-then-remove error by batch size.
         self_check: whether walking the shrunk graph again found the channels that stayed.
         formats: by output format, what went wrong; "" where nothing did.
-        forward_seconds: one pass of the network as an nn.Module at a batch of 2; processor time,
-            as all seconds here.
+        forward_seconds: one pass of the network as an nn.Module at a batch of 2 of the size it
+            was published for; processor time, as all seconds here.
         capture_seconds: `intrafusion.load`.
         analysis_seconds: `analyse`.
         model_bytes: parameters and buffers.
@@ -128,7 +128,8 @@ class _Measuring:
         self.note(model_bytes=sum(t.numel() * t.element_size() for t in tensors))
         inputs = self._architecture.inputs(EXAMPLE_BATCH)
         with torch.no_grad():
-            self.note(forward_seconds=median_seconds(lambda: network(*inputs)))
+            native = self._architecture.native_inputs(EXAMPLE_BATCH)
+            self.note(forward_seconds=median_seconds(lambda: network(*native)))
         source = as_form(network, self.row.form, inputs, self._folder)
 
         before = resident_bytes()

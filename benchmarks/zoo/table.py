@@ -67,8 +67,10 @@ def as_markdown(rows: Sequence[Row], peers: Sequence[PeerRow]) -> str:
             "A random half of every group's units goes. Error: largest difference from the "
             "original with the same units zeroed and norm statistics taken over the others, "
             "relative to the largest output. Capture is `intrafusion.load`; analysis and forward "
-            "(the nn.Module, batch 2) are medians; seconds are of processor time. Peak memory is "
-            "of load, analysis and removal, beyond what the process held before."
+            "are medians; seconds are of processor time. Forward is the nn.Module at a batch of 2 "
+            "of the input size it was published for (224 pixels for most), all else is at the "
+            "smaller sizes of `benchmarks.architectures`, on which analysis does not depend. Peak "
+            "memory is of load, analysis and removal, beyond what the process held before."
         ),
         "",
     ]
@@ -97,8 +99,9 @@ def as_markdown(rows: Sequence[Row], peers: Sequence[PeerRow]) -> str:
             *_table(_PEER_COLUMNS, (_peer_cells(peer, analysis) for peer in peers)),
             "",
             (
-                "The same networks as nn.Modules; graph is `DependencyGraph.build_dependency`, the "
-                "median. `BasePruner` at its defaults, told which layers make the outputs."
+                "The same networks as nn.Modules; graph is `DependencyGraph.build_dependency` on "
+                "the smaller inputs, the median. `BasePruner` at its defaults, told which layers "
+                "make the outputs."
             ),
             "",
         ]

@@ -130,8 +130,11 @@ def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: i
             if plane is not None:
                 walk.freeze(plane, node, "it is read against channels that cannot be removed")
         return ()
-    if walk.whole_heads and (heads := _whole_heads(walk, a, pa, a_dim, pb, b_dim)) is not None:
-        return (heads,)
+    # Two activations meet in attention alone; weights have no heads.
+    if walk.whole_heads and a.data is None and b.data is None:
+        heads = _whole_heads(walk, a, pa, a_dim, pb, b_dim)
+        if heads is not None:
+            return (heads,)
     for plane, dim in ((pa, a_dim), (pb, b_dim)):
         walk.tie_along(plane, [d for d in varying(plane) if d != dim % plane.dim()])
     walk.tie(_row(pa, a_dim), _row(pb, b_dim))
@@ -147,7 +150,7 @@ def _whole_heads(
     """
     batch = range(pa.dim() - 2)
     heads = [d for d in varying(pa) if d in batch]
-    if a.data is not None or not heads or heads != [d for d in varying(pb) if d in batch]:
+    if not heads or heads != [d for d in varying(pb) if d in batch]:
         return None
     if any(pa.shape[d] != pb.shape[d] for d in heads):
         return None

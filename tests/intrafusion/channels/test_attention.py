@@ -77,3 +77,10 @@ def test_the_spec_chooses() -> None:
         (10, 5),
         (6, 3),
     ]
+
+
+def test_convolutions_have_no_heads() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(2))
+    program = load(network.eval(), input_shapes=[(1, 3, 7, 7)])
+    by_head, by_channel = (analyse(program, whole_heads=heads) for heads in (True, False))
+    assert [len(g) for g in by_head.groups] == [len(g) for g in by_channel.groups] == [8]
