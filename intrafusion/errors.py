@@ -86,6 +86,7 @@ class ErrorCode(Enum):
     DATASET_TOO_SMALL = ("dataset_too_small", 422, "There are too few samples")
 
     # The work
+    BUDGET_UNREACHABLE = ("budget_unreachable", 422, "No network within the budget can be made")
     NOTHING_TO_PRUNE = ("nothing_to_prune", 422, "The request would remove nothing")
     WEIGHTS_NOT_FINITE = (
         "weights_not_finite",

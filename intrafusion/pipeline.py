@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 import intrafusion
+from intrafusion.budget.counts import counts, need_of_allocation
 from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Analysis, Group, analyse, remove
@@ -20,7 +20,7 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse
-from intrafusion.importance.context import Context, Criterion, criterion_named
+from intrafusion.importance.context import Context, Criterion, check_need, criterion_named
 from intrafusion.methods import METHODS, Method, Task
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
@@ -35,7 +35,6 @@ from intrafusion.report import (
     ProgressListener,
     Step,
 )
-from intrafusion.selection import sparsities
 from intrafusion.spec import CompressionSpec
 
 
@@ -107,11 +106,13 @@ def compress(
                 folded = fold_batch_norm(widened(compressed), epsilon=job.method.epsilon)
             with clock.step("analyse"):
                 analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
-                if number == 1:
-                    first, wanted = analysis, _counts(analysis, spec)
-                counts = _due(analysis, wanted, number / spec.steps)
-            if counts:
-                compressed, compensation = _round(job, compressed, folded, analysis, counts)
+            context = _context(analysis, folded, given, spec.seed)
+            if number == 1:
+                with clock.step("allocate"):
+                    first, wanted = analysis, counts(context, job.criterion, job.spec)
+            due = _due(analysis, wanted, number / spec.steps)
+            if due:
+                compressed, compensation = _round(job, compressed, folded, context, due)
         _check_finite(compressed)
         with clock.step("evaluate"):
             result = evaluate(program, compressed, measured_on, given)
@@ -158,9 +159,14 @@ class _Job:
 
 def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
     """Check that what the choices need is there, before any work."""
+    spec = _decided(spec, samples=given is not None)
     method, criterion = METHODS[spec.method], criterion_named(spec.importance)
     labelled = given is not None and given.labels is not None
-    criterion.check(samples=given is not None, labels=labelled)
+    for choice, need in (
+        (f"importance {spec.importance!r}", criterion.needs),
+        (f"allocation {spec.allocation!r}", need_of_allocation(spec.allocation)),
+    ):
+        check_need(choice, need, samples=given is not None, labels=labelled)
     if spec.compensation == "calibration" and given is None:
         raise IntraFusionError(
             ErrorCode.DATASET_TOO_SMALL,
@@ -173,17 +179,27 @@ def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
     return _Job(spec, method, criterion, given, given if refitted else None, clock)
 
 
+def _decided(spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
+    """`spec` with what `auto` stands for."""
+    rebuilds = samples and spec.method != "intra-fusion-published"
+    importance, allocation = spec.importance, spec.allocation
+    if importance == "auto":
+        importance = "reconstruction" if rebuilds else "l1"
+    if allocation == "auto":
+        allocation = "reconstruction" if rebuilds else "uniform"
+    return spec.model_copy(update={"importance": importance, "allocation": allocation})
+
+
 def _round(
-    job: _Job, program: Program, folded: Folded, analysis: Analysis, counts: Mapping[Group, int]
+    job: _Job, program: Program, folded: Folded, context: Context, counts: Mapping[Group, int]
 ) -> tuple[Program, CompensationReport]:
     """`program` with so many units in each group, and how its consumers were corrected."""
-    spec, samples, clock = job.spec, job.samples, job.clock
+    spec, samples, clock, analysis = job.spec, job.samples, job.clock, context.analysis
     producers = spec.producers
     if producers == "auto":
         producers = "mean" if samples is None else "keep"
     maps = {}
     with clock.step("plan", len(counts)):
-        context = _context(analysis, folded, job.given, spec.seed)
         for group, mapping in job.method.maps(
             Task(context, counts, spec, job.criterion, producers)
         ):
@@ -250,27 +266,6 @@ def _dataset(given: Dataset | str | Path | None, program: Program) -> Dataset | 
     return replace(
         dataset, inputs=tuple(x.to(program.device) for x in dataset.inputs), labels=labels
     )
-
-
-def _counts(analysis: Analysis, spec: CompressionSpec) -> dict[Group, int]:
-    """How many units each group keeps, for the groups that lose some."""
-    counts = {}
-    shares = sparsities(analysis, spec)
-    for group, share in shares.items():
-        keep = max(1, len(group) - round(len(group) * share))
-        keep = min(len(group), math.ceil(keep / spec.round_to) * spec.round_to)
-        if keep < len(group):
-            counts[group] = keep
-    if not counts:
-        raise IntraFusionError(
-            ErrorCode.NOTHING_TO_PRUNE,
-            f"No group of units would lose any: {len(analysis.groups)} groups were found, "
-            f"{len(shares)} of them are selected.",
-            "`intrafusion inspect` shows the groups and what is frozen; raise the sparsity, lower "
-            "round_to, or widen include and exclude.",
-            groups=[group.name for group in analysis.groups],
-        )
-    return counts
 
 
 def _due(analysis: Analysis, wanted: Mapping[Group, int], share: float) -> dict[Group, int]:

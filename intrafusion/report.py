@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from intrafusion.spec import CompressionSpec
 
-Step = Literal["load", "analyse", "fold", "plan", "fuse", "compensate", "evaluate", "save"]
+Step = Literal[
+    "load", "fold", "analyse", "allocate", "plan", "fuse", "compensate", "evaluate", "save"
+]
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from intrafusion.channels import Analysis, Group
 from intrafusion.spec import CompressionSpec, Selector
 
 
-def sparsities(analysis: Analysis, spec: CompressionSpec) -> dict[Group, float]:
-    """The share of its units that each selected group of a program is to lose.
+def own_sparsities(analysis: Analysis, spec: CompressionSpec) -> dict[Group, float | None]:
+    """The selected groups of a program, and the sparsity that `spec` gives each of its own, if any.
 
-    `include`, `exclude`, `sparsity` and `group_sparsity` of `spec` are looked at.
+    `include`, `exclude` and `group_sparsity` of `spec` are looked at.
     """
-    shares = {}
+    shares: dict[Group, float | None] = {}
     for number, group in enumerate(analysis.from_output):
         included = not spec.include or _matches(group, number, spec.include)
         if included and not _matches(group, number, spec.exclude):
             own = (s for name, s in spec.group_sparsity.items() if _matches(group, number, [name]))
-            shares[group] = next(own, spec.sparsity)
+            shares[group] = next(own, None)
     return {group: shares[group] for group in analysis.groups if group in shares}
 
 

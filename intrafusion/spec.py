@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from intrafusion.budget import ALLOCATIONS
 from intrafusion.importance import IMPORTANCE
+from intrafusion.registry import Registry
 from intrafusion.transport import TARGETS
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Mass = Literal["uniform", "importance", "softmax"]
 MethodName = Literal["intra-fusion", "intra-fusion-published", "prune"]
+
+Budget = Literal["sparsity", "parameters", "macs"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+DEFAULT_SPARSITY = 0.5
 
 Selector = str | Annotated[int, Field(ge=0)]
 """Which groups: a name or glob that a parameter matches, or a number counted from the output."""
@@ -29,6 +35,11 @@ METHODS: Mapping[MethodName, str] = {
         "`distance` and `producers` play no part"
     ),
 }
+
+
+def _or_auto(registry: Registry, *more: str) -> Callable[[str], str]:
+    """A check that lets `auto`, `more` and the names of a registry through."""
+    return lambda name: name if name in ("auto", *more) else registry.check(name)
 
 
 class SpecModel(BaseModel):
@@ -79,16 +90,36 @@ class CompressionSpec(SpecModel):
         default="intra-fusion",
         description="; ".join(f"`{name}` {does}" for name, does in METHODS.items()) + ".",
     )
-    sparsity: Share = Field(
-        default=0.5,
-        description="Share of every group's units to remove.",
+    sparsity: Share | None = Field(
+        default=None,
+        description=(
+            "Share of the selected groups' units to remove: the budget if no other is named."
+        ),
         examples=[0.5],
     )
-    importance: Annotated[str, AfterValidator(IMPORTANCE.check)] = Field(
-        default="l1",
+    parameters: Share | None = Field(
+        default=None,
+        description="Budget: share of the parameters that may be left.",
+    )
+    macs: Share | None = Field(
+        default=None,
+        description="Budget: share of the multiply-accumulates of a forward pass that may be left.",
+    )
+    allocation: Annotated[str, AfterValidator(_or_auto(ALLOCATIONS, "uniform"))] = Field(
+        default="auto",
         description=(
-            f"Criterion that scores units: one of {', '.join(IMPORTANCE)}. `activation` and `chip` "
-            "need calibration samples, `taylor` needs them with labels."
+            "How groups share the budget. `uniform`: all lose the same share of units; "
+            "`reconstruction`: those lose most whose units rebuild each other best, by how much "
+            "the outputs care, which needs samples; `global`: units of least importance go, "
+            "wherever they are. `auto` is `reconstruction` where there are samples."
+        ),
+    )
+    importance: Annotated[str, AfterValidator(_or_auto(IMPORTANCE))] = Field(
+        default="auto",
+        description=(
+            f"Criterion that scores units: one of {', '.join(IMPORTANCE)}. `reconstruction`, "
+            "`activation` and `chip` need calibration samples, `taylor` needs them with labels. "
+            "`auto` is `reconstruction` where there are samples, `l1` where not."
         ),
     )
     target: Annotated[str, AfterValidator(TARGETS.check)] = Field(
@@ -172,3 +203,22 @@ class CompressionSpec(SpecModel):
         description="Kept units per group are rounded up to a multiple of this, if so many exist.",
     )
     seed: int = Field(default=0, description="Seed of every random choice: same seed, same result.")
+
+    @property
+    def budget(self) -> tuple[Budget, float]:
+        """The budget that is named, and its value."""
+        return next((kind, value) for kind in BUDGETS if (value := getattr(self, kind)) is not None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_budget(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and all(given.get(kind) is None for kind in BUDGETS):
+            return {**given, "sparsity": DEFAULT_SPARSITY}
+        return given
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        named = [kind for kind in BUDGETS if getattr(self, kind) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} are budgets; name one of them")
+        return self

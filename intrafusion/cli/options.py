@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from intrafusion.budget import ALLOCATIONS
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.importance import IMPORTANCE
 from intrafusion.spec import METHODS, Architecture, CompressionSpec, ModelDescription
@@ -97,16 +98,46 @@ Method = Annotated[
     ),
 ]
 Sparsity = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--sparsity", help="Share of every group's units to remove.", rich_help_panel=_SPEC
+        "--sparsity",
+        metavar="SHARE",
+        help="Budget: share of the units to remove; 0.5 if no budget is given.",
+        show_default=False,
+        rich_help_panel=_SPEC,
+    ),
+]
+Parameters = Annotated[
+    float | None,
+    typer.Option(
+        "--parameters",
+        metavar="SHARE",
+        help="Budget: share of the parameters that may be left.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Macs = Annotated[
+    float | None,
+    typer.Option(
+        "--macs",
+        metavar="SHARE",
+        help="Budget: share of the multiply-accumulates that may be left.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Allocation = Annotated[
+    str,
+    typer.Option(
+        "--allocation",
+        help=f"How groups share the budget: auto, uniform, {', '.join(ALLOCATIONS)}.",
+        rich_help_panel=_SPEC,
     ),
 ]
 Importance = Annotated[
     str,
     typer.Option(
         "--importance",
-        help=f"Criterion that scores units: {', '.join(IMPORTANCE)}.",
+        help=f"Criterion that scores units: auto, {', '.join(IMPORTANCE)}.",
         rich_help_panel=_SPEC,
     ),
 ]

@@ -1,76 +1,92 @@
-"""Multiply-accumulates, counted from the shapes of a run."""
+"""Multiply-accumulates, counted from shapes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from intrafusion.program.program import Program, module_tree
+from intrafusion.channels.walk import Value, Walk, walk
+from intrafusion.program import Program
 
 aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long `value` is along its dimension `dim`."""
+
+    value: Value
+    dim: int
+
+    def __int__(self) -> int:
+        return self.value.shape[self.dim]
+
+
+Product: TypeAlias = tuple[Length, ...]
+"""Lengths whose product is a number of multiply-accumulates, over the batch of the walk."""
 
 
 def macs(program: Program) -> int:
     """Multiply-accumulates of one sample's forward pass.
 
     Counted are convolutions, linear layers, matrix products and attention, from the shapes of
-    a run on the example inputs; the rest (activations, normalisation, pooling) is not.
+    the values on the example inputs; the rest (activations, normalisation, pooling) is not.
     """
-    counter = _Counter(program)
-    with torch.no_grad():
-        counter.run(*program.example_inputs)
-    return counter.total // program.example_inputs[0].shape[0]
+    total = sum(math.prod(map(int, product)) for product in products(walk(program)))
+    return total // program.example_inputs[0].shape[0]
 
 
-class _Counter(fx.Interpreter):
-    def __init__(self, program: Program) -> None:
-        root = module_tree(program.tensors, program.trainable)
-        super().__init__(fx.GraphModule(root, program.graph))
-        self.total = 0
+def products(record: Walk) -> Iterator[Product]:
+    """The products of lengths that `macs` adds up, of all operations in a walk."""
+    for node, value in record.values.items():
+        count = _COUNTS.get(node.target)
+        if count is not None and isinstance(value, Value):
+            args = fx.map_arg(node.args, record.values.__getitem__)
+            yield from count(value, *args)
 
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        count = _COUNTS.get(n.target)
-        if count is not None:
-            args, _ = self.fetch_args_kwargs_from_env(n)
-            self.total += count(result, *args)
-        return result
+
+def _all(value: Value) -> Product:
+    return tuple(Length(value, dim) for dim in range(value.meta.dim()))
 
 
 def _convolution(
-    result: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    result: Value,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
     stride: list[int],
     padding: list[int],
     dilation: list[int],
     transposed: bool,
     *rest: object,
-) -> int:
+) -> Iterator[Product]:
     # Each output reads, or in the transposed case each input feeds, one filter's window.
-    return (x if transposed else result).numel() * math.prod(weight.shape[1:])
+    yield _all(x if transposed else result) + _all(weight)[1:]
 
 
-def _linear(result: Tensor, x: Tensor, *rest: object) -> int:
-    return result.numel() * x.shape[-1]
+def _linear(result: Value, x: Value, *rest: object) -> Iterator[Product]:
+    yield (*_all(result), Length(x, -1))
 
 
-def _addmm(result: Tensor, bias: Tensor, left: Tensor, *rest: object) -> int:
-    return result.numel() * left.shape[-1]
+def _addmm(result: Value, bias: Value, left: Value, *rest: object) -> Iterator[Product]:
+    yield (*_all(result), Length(left, -1))
 
 
-def _attention(result: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: object) -> int:
+def _attention(
+    result: Value, query: Value, key: Value, value: Value, *rest: object
+) -> Iterator[Product]:
     # Scores q·kᵀ of L×S entries, then their product with the values.
-    scores = query.numel() // query.shape[-1] * key.shape[-2]
-    return scores * (query.shape[-1] + value.shape[-1])
+    scores = (*_all(query)[:-1], Length(key, -2))
+    yield (*scores, Length(query, -1))
+    yield (*scores, Length(value, -1))
 
 
-_COUNTS: dict[Any, Callable[..., int]] = {
+_COUNTS: dict[Any, Callable[..., Iterator[Product]]] = {
     aten.convolution.default: _convolution,
     aten.linear.default: _linear,
     aten.mm.default: _linear,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -103,24 +103,6 @@ class Criterion:
     score: Score
     needs: Need = "nothing"
 
-    def check(self, *, samples: bool, labels: bool) -> None:
-        """Raise `DATASET_TOO_SMALL` or `DATASET_LABELS_INVALID` if what it needs is not there."""
-        if self.needs != "nothing" and not samples:
-            what = "samples" if self.needs == "samples" else "samples with labels"
-            raise IntraFusionError(
-                ErrorCode.DATASET_TOO_SMALL,
-                f"Importance {self.name!r} needs {what}, and there are none.",
-                f"Give calibration {what}, or choose an importance that looks at weights, as 'l1'.",
-                importance=self.name,
-            )
-        if self.needs == "labels" and not labels:
-            raise IntraFusionError(
-                ErrorCode.DATASET_LABELS_INVALID,
-                f"Importance {self.name!r} needs labels, and the calibration samples have none.",
-                "Add the array 'labels' to the calibration set, or choose another importance.",
-                importance=self.name,
-            )
-
     def __call__(self, group: Group, context: Context) -> Tensor:
         """The scores (n,); raises `COMPRESSION_FAILED` if they are of another shape or not finite.
 
@@ -139,17 +121,46 @@ class Criterion:
         return scores
 
 
-def needs(what: Need) -> Callable[[Score], Score]:
-    """Declare what a criterion cannot do without, so that it is checked before any work."""
+F = TypeVar("F", bound=Callable[..., Any])
 
-    def declared(score: Score) -> Score:
-        score.needs = what  # type: ignore[attr-defined]
-        return score
+
+def needs(what: Need) -> Callable[[F], F]:
+    """Declare what a criterion or an allocation cannot do without; checked before any work."""
+
+    def declared(function: F) -> F:
+        function.needs = what  # type: ignore[attr-defined]
+        return function
 
     return declared
+
+
+def need_of(function: Callable[..., Any]) -> Need:
+    """What `function` declared with `needs`."""
+    declared: Need = getattr(function, "needs", "nothing")
+    return declared
+
+
+def check_need(choice: str, need: Need, *, samples: bool, labels: bool) -> None:
+    """Raise `DATASET_TOO_SMALL` or `DATASET_LABELS_INVALID` if what is needed is not there.
+
+    `choice` is the field of the spec and the user's choice: importance 'taylor'.
+    """
+    if need != "nothing" and not samples:
+        what = "samples" if need == "samples" else "samples with labels"
+        raise IntraFusionError(
+            ErrorCode.DATASET_TOO_SMALL,
+            f"{choice} needs {what}, and there are none.",
+            f"Give calibration {what}, or choose one that looks at weights alone.",
+        )
+    if need == "labels" and not labels:
+        raise IntraFusionError(
+            ErrorCode.DATASET_LABELS_INVALID,
+            f"{choice} needs labels, and the calibration samples have none.",
+            "Add the array 'labels' to the calibration set, or choose another.",
+        )
 
 
 def criterion_named(name: str) -> Criterion:
     """The criterion that a spec calls `name`, built in or a user's own."""
     score: Score = IMPORTANCE.get(name)
-    return Criterion(name, score, getattr(score, "needs", "nothing"))
+    return Criterion(name, score, need_of(score))

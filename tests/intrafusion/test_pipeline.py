@@ -54,7 +54,8 @@ def test_clusters_of_exact_copies_are_fused_without_loss(target: str) -> None:
 
 def test_the_report_tells_what_happened() -> None:
     program = program_of("resnet")
-    report = compress(program, HALF, samples(), samples(labelled=True)).report
+    spec = CompressionSpec(sparsity=0.5, allocation="uniform")
+    report = compress(program, spec, samples(), samples(labelled=True)).report
     assert report == CompressionReport.model_validate_json(report.model_dump_json())
     assert report.before.parameters == program.parameter_count
     assert report.after.parameters < report.before.parameters / 2
@@ -71,14 +72,22 @@ def test_the_report_tells_what_happened() -> None:
         (12, 6),
         (12, 6),
     ]
-    assert {"fold", "analyse", "plan", "fuse", "compensate", "evaluate"} <= report.seconds.keys()
+    assert {
+        "fold",
+        "analyse",
+        "allocate",
+        "plan",
+        "fuse",
+        "compensate",
+        "evaluate",
+    } <= report.seconds.keys()
 
 
 def test_progress_starts_and_completes_every_step() -> None:
     seen: list[Progress] = []
     compress(program_of("vgg"), HALF, samples(), progress=seen.append)
     steps = list(dict.fromkeys(p.step for p in seen))
-    assert steps == ["fold", "analyse", "plan", "fuse", "compensate", "evaluate"]
+    assert steps == ["fold", "analyse", "allocate", "plan", "fuse", "compensate", "evaluate"]
     for step in steps:
         of_step = [p for p in seen if p.step == step]
         assert of_step[0].done == 0
@@ -113,7 +122,8 @@ def test_names_stay_and_the_original_is_not_touched() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.25, 0.7, 0.95])
 def test_every_group_keeps_its_share(sparsity: float) -> None:
-    report = compress(program_of("vgg"), CompressionSpec(sparsity=sparsity), samples(16)).report
+    spec = CompressionSpec(sparsity=sparsity, allocation="uniform")
+    report = compress(program_of("vgg"), spec, samples(16)).report
     for group in report.groups:
         assert group.kept == max(1, group.units - round(group.units * sparsity))
 
@@ -214,7 +224,7 @@ def test_the_same_request_gives_the_same_bits() -> None:
 
 
 def test_compensation_none_ignores_the_samples() -> None:
-    spec = CompressionSpec(sparsity=0.5, compensation="none")
+    spec = CompressionSpec(sparsity=0.5, compensation="none", importance="l1", allocation="uniform")
     with_samples = compress(program_of("vgg"), spec, samples())
     without = compress(program_of("vgg"), spec)
     assert with_samples.report.compensation.mode == "none"

@@ -20,15 +20,22 @@ README = (Path(__file__).parents[3] / "README.md").read_text()
 LOUDEST = re.search(r"```python\n(from [^`]*def loudest[^`]*)```", README)
 
 
-def test_a_criterion_says_what_it_needs_before_any_work() -> None:
-    criterion = Criterion("mine", lambda group, context: torch.zeros(len(group)), "labels")
-    with pytest.raises(IntraFusionError, match="needs samples with labels") as caught:
-        criterion.check(samples=False, labels=False)
-    assert caught.value.code is ErrorCode.DATASET_TOO_SMALL
-    with pytest.raises(IntraFusionError, match="have none") as caught:
-        criterion.check(samples=True, labels=False)
-    assert caught.value.code is ErrorCode.DATASET_LABELS_INVALID
-    criterion.check(samples=True, labels=True)
+@pytest.mark.parametrize(
+    ("choice", "given", "text", "code"),
+    [
+        ({"importance": "taylor"}, None, "samples with labels", ErrorCode.DATASET_TOO_SMALL),
+        ({"importance": "taylor"}, 16, "have none", ErrorCode.DATASET_LABELS_INVALID),
+        ({"importance": "chip"}, None, "needs samples, and", ErrorCode.DATASET_TOO_SMALL),
+        ({"allocation": "reconstruction"}, None, "needs samples", ErrorCode.DATASET_TOO_SMALL),
+    ],
+)
+def test_a_choice_says_what_it_needs(
+    choice: dict[str, str], given: int | None, text: str, code: ErrorCode
+) -> None:
+    samples = None if given is None else Dataset((example(given),))
+    with pytest.raises(IntraFusionError, match=text) as caught:
+        compress(program_of("vgg"), CompressionSpec(**choice), samples)
+    assert caught.value.code is code
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(3), torch.full((12,), float("nan"))])
