@@ -21,6 +21,7 @@ from intrafusion.program.inputs import Examples, Samples
 from intrafusion.program.messages import reason_line
 from intrafusion.program.normalise import normalise
 from intrafusion.program.program import Program
+from intrafusion.program.scalars import fold_scalars
 from intrafusion.program.signature import check_inputs
 from intrafusion.program.torchscript import capture_script, parameters_by_use
 from intrafusion.program.verify import (
@@ -145,7 +146,7 @@ def _lowered(exported: ExportedProgram, quick: bool = True) -> tuple[fx.Graph, C
 
 
 def _joined(read: Reader, examples: Examples) -> tuple[fx.Graph, Capture]:
-    captured = [read(examples.batch(size)) for size in BATCHES]
+    captured = [fold_scalars(read(examples.batch(size))) for size in BATCHES]
     # Normalised first: `flatten` has no size in it that could differ.
     two, three = (replace(c, graph=normalise(c.graph)) for c in captured)
     return generalise(two, three), two
