@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +18,16 @@ from intrafusion.program.emit_exported import to_exported
 from intrafusion.program.emit_outputs import nested, output_names
 from intrafusion.program.inputs import Samples
 from intrafusion.program.messages import reason_line
+from intrafusion.program.precision import uses, widened
 from intrafusion.program.program import Program
 
 _LARGEST = 2**31 - 2**20
 """Bytes of weights that fit into one file, whose length protobuf counts in 31 bits."""
+
+_IN_FLOAT32 = (
+    "The network computes in bfloat16; the ONNX file takes, holds and gives float32, for "
+    "onnxruntime has no convolutions in bfloat16."
+)
 
 _MISSING_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
 _MISSING_KERNEL = re.compile(
@@ -35,9 +42,15 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
     Inputs have the names of the original's arguments, outputs those of `output_names`, weights
     their original ones; dimension 0 of the inputs is `batch`. Where onnxruntime is installed,
     the file gives the program's outputs in it at two batch sizes; else its form is checked.
+
+    A program in bfloat16 is written in float32, with a warning and a note in the metadata:
+    ONNX has convolutions in it from opset 22 on, and onnxruntime no kernel for them.
     """
     for package in ("onnx", "onnxscript"):
         _require(package)
+    if uses(program, torch.bfloat16):
+        program, metadata = widened(program), {**metadata, "precision": _IN_FLOAT32}
+        warnings.warn(_IN_FLOAT32, stacklevel=2)
     size = sum(t.numel() * t.element_size() for t in program.tensors.values())
     if size > _LARGEST:
         raise _not_possible(f"The weights are {size:,} bytes; an ONNX file holds {_LARGEST:,}.")

@@ -22,6 +22,13 @@ _NARROWED = "intrafusion_narrow"
 Metadata goes where nodes are copied, and so through every step."""
 
 
+def uses(program: Program, dtype: torch.dtype) -> bool:
+    """Whether a program holds, takes or makes values of a narrow dtype."""
+    return any(
+        t.dtype is dtype for t in (*program.tensors.values(), *program.example_inputs)
+    ) or any(dtype in _places(node).values() for node in program.graph.nodes)
+
+
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in float32 where it is narrower, else itself."""
     return tensor.float() if tensor.dtype in NARROW else tensor

@@ -82,12 +82,32 @@ def test_operator_that_onnx_lacks(tmp_path: Path) -> None:
     assert "operator aten.special_airy_ai" in _refusal(program, tmp_path / "net.onnx")
 
 
-def test_type_that_an_operator_does_not_take(tmp_path: Path) -> None:
+def test_type_that_an_operator_does_not_take() -> None:
+    kind = onnx.TensorProto.BFLOAT16
+    node = onnx.helper.make_node("Relu", ["x"], ["z"])
+    pool = onnx.helper.make_node("AveragePool", ["z"], ["y"], kernel_shape=[1])
+    values = [onnx.helper.make_tensor_value_info(name, kind, [1, 1, 2]) for name in "xy"]
+    graph = onnx.helper.make_graph([node, pool], "net", values[:1], values[1:])
+    opset = onnx.helper.make_opsetid("", 18)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    with pytest.raises(Exception, match="bfloat16") as caught:
+        onnxruntime.InferenceSession(model.SerializeToString())
+    assert emit_onnx._refusal(caught.value) == (
+        "The ONNX operator AveragePool does not take bfloat16."
+    )
+
+
+def test_bfloat16_is_written_in_float32_and_says_so(tmp_path: Path) -> None:
     network = build("vgg").bfloat16()
     program = load(network, example_inputs=samples(2).bfloat16())
-    assert _refusal(program, tmp_path / "net.onnx") == (
-        "The ONNX operator Conv does not take bfloat16."
-    )
+    with pytest.warns(UserWarning, match="computes in bfloat16"):
+        path = program.save(tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(path)
+    assert "bfloat16" in session.get_modelmeta().custom_metadata_map["precision"]
+    x = samples(5)
+    (found,) = session.run(None, {"x": x.numpy()})
+    expected = network.float()(x)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
