@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
@@ -14,6 +17,9 @@ from intrafusion.transport.cost import distances
 
 SAME = 1e-6
 """Unit vectors closer than this are copies: float32 does not tell them apart."""
+
+EMPTY = 1e-3
+"""A Gaussian that holds less than this share of a unit has no mean of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,33 @@ def most_important(importance: Tensor, vectors: Tensor, count: int, seed: int) -
 
 def kmeans(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
     """The centroids of `count` clusters of units, by k-means. Importance plays no part."""
-    model = KMeans(count, n_init=1, random_state=seed)
-    return _centroids(torch.from_numpy(model.fit(vectors.cpu().numpy()).cluster_centers_), vectors)
+    return _centroids(_cluster_centres(vectors, count, seed), vectors)
 
 
 def gmm(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
     """The means of a mixture of `count` round Gaussians. Importance plays no part."""
+    centres = _cluster_centres(vectors, count, seed)
     # There are fewer units than dimensions: any richer covariance would be singular.
-    model = GaussianMixture(count, covariance_type="spherical", random_state=seed)
-    return _centroids(torch.from_numpy(model.fit(vectors.cpu().numpy()).means_), vectors)
+    mixture = GaussianMixture(
+        count, covariance_type="spherical", means_init=centres.numpy(), random_state=seed
+    )
+    fitted = _fit(mixture, vectors)
+    empty = torch.from_numpy(fitted.weights_) * len(vectors) < EMPTY
+    means = torch.from_numpy(fitted.means_).to(centres)
+    return _centroids(torch.where(empty[:, None], centres, means), vectors)
+
+
+def _cluster_centres(vectors: Tensor, count: int, seed: int) -> Tensor:
+    model = _fit(KMeans(count, n_init=1, random_state=seed), vectors)
+    return torch.from_numpy(model.cluster_centers_)
+
+
+def _fit(model: Any, vectors: Tensor) -> Any:
+    """A scikit-learn `model` of the units."""
+    with warnings.catch_warnings():
+        # Where copies make fewer kinds of units than targets, some targets are the same.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(vectors.cpu().numpy())
 
 
 def _centroids(centres: Tensor, vectors: Tensor) -> Targets:

@@ -57,3 +57,13 @@ def test_every_target_is_of_length_1_in_a_place_of_its_own_and_follows_the_seed(
     torch.testing.assert_close(once.points.norm(dim=1), torch.ones(12))
     assert torch.equal(once.kept, again.kept)
     assert torch.equal(once.points, again.points)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("target", [kmeans, gmm])
+def test_fewer_kinds_of_units_than_targets_repeat_targets(target) -> None:
+    vectors = torch.eye(3).repeat(4, 1)
+    targets: Targets = target(torch.ones(12), vectors, 5, 0)
+    assert len(set(targets.kept.tolist())) == 5
+    kinds = {tuple(point) for point in targets.points.round(decimals=3).tolist()}
+    assert kinds == {tuple(row) for row in torch.eye(3).tolist()}
