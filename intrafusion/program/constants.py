@@ -94,7 +94,7 @@ def _computed(program: Program) -> dict[fx.Node, set[str]]:
     for node in program.graph.nodes:
         if node.op == "get_attr":
             roots[node] = {str(node.target)}
-        elif node.op == "call_function" and node.all_input_nodes:
+        elif node.op == "call_function" and not _draws(node):
             inputs = node.all_input_nodes
             if all(source in roots for source in inputs):
                 roots[node] = set().union(*(roots[source] for source in inputs))
@@ -106,6 +106,11 @@ def _computed(program: Program) -> dict[fx.Node, set[str]]:
         for node in computing
         if roots[node] & program.trainable and any(user not in roots for user in node.users)
     }
+
+
+def _draws(node: fx.Node) -> bool:
+    """Whether an operation draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _evaluate(node: fx.Node, program: Program, values: dict[fx.Node, Any]) -> Any:

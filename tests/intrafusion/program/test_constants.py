@@ -76,3 +76,22 @@ def test_a_rearranged_weight_keeps_its_name() -> None:
 def test_what_was_computed_is_noted() -> None:
     program = load(Normed(parametrizations.weight_norm).eval(), input_shapes=[(1, 3, 8, 8)])
     assert any("conv1.weight was computed once" in note for note in program.notes)
+
+
+def test_a_weight_computed_with_a_range_of_numbers() -> None:
+    class Scaled(nn.Module):
+        """As DINOv2's positions, which it computes anew for the size of the image."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.position = nn.Parameter(torch.randn(8))
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x) + self.position * torch.arange(8))
+
+    network = Scaled().eval()
+    program = load(network, input_shapes=[(1, 3)])
+    torch.testing.assert_close(program.tensors["position"], network.position * torch.arange(8))
+    (group,) = analyse(program).groups
+    assert len(group) == 8
