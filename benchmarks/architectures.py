@@ -354,6 +354,14 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
         if kind == "vit":
             config = library.ViTConfig(intermediate_size=96, image_size=32, patch_size=8, **width)
             return _Only(library.ViTForImageClassification(config), "logits")
+        if kind == "dinov2":
+            config = library.Dinov2Config(image_size=28, patch_size=7, **width)
+            return _Only(library.Dinov2ForImageClassification(config), "logits")
+        if kind == "gpt2":
+            config = library.GPT2Config(
+                vocab_size=100, n_embd=48, n_layer=2, n_head=4, n_positions=1024, use_cache=False
+            )
+            return _Only(library.GPT2LMHeadModel(config), "logits", use_cache=False)
         if kind == "llama":
             config = library.LlamaConfig(
                 vocab_size=100,
@@ -438,7 +446,12 @@ ZOO: tuple[Architecture, ...] = (
     Architecture("deit", timm("deit_tiny_distilled_patch16_224"), images(224)),
     Architecture("swin", timm("swin_tiny_patch4_window7_224"), images(224)),
     Architecture("levit", timm("levit_128s"), images(224)),
+    Architecture("coatnet", timm("coatnet_0_rw_224"), images(224)),
+    Architecture("edgenext", timm("edgenext_xx_small"), images(64), images(256)),
+    Architecture("gcvit", timm("gcvit_xxtiny"), images(224)),
+    Architecture("dinov2", transformer("dinov2"), images(28)),
     Architecture("bert", transformer("bert"), tokens(12), tokens(512)),
+    Architecture("gpt2", transformer("gpt2"), tokens(12), tokens(1024)),
     Architecture("llama_gqa", transformer("llama"), tokens(12), tokens(2048)),
     Architecture("torch_encoder", EncoderNet, tokens(12)),
     Architecture(
