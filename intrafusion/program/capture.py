@@ -161,7 +161,8 @@ def _program(
 ) -> Program:
     return Program(
         graph=graph,
-        tensors=captured.tensors,
+        # Copied, so that later training of the source does not reach the program.
+        tensors={name: tensor.clone() for name, tensor in captured.tensors.items()},
         trainable=captured.trainable or parameters_by_use(graph),
         example_inputs=inputs,
         out_spec=captured.out_spec,

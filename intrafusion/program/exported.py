@@ -122,8 +122,8 @@ def lower(
 
     `prefix` is stripped from parameter and buffer names; `input_names` replace the inputs'.
     In-place operations go, the `quick` way where `intrafusion.program.functional` can. Tensors
-    are copied, so that later training of the source does not reach the result. Writes to
-    buffers and inputs are dropped, with a note.
+    are those of the exported program, not copies. Writes to buffers and inputs are dropped,
+    with a note.
 
     Raises `IntraFusionError` with `CAPTURE_FAILED` where an input or output is no tensor.
     """
@@ -196,7 +196,7 @@ class _Stored:
             self.aliases[name] = self._names[identity]
         else:
             self._names[identity] = name
-            self.tensors[name] = tensor.detach().clone()
+            self.tensors[name] = tensor.detach()
             if spec.kind is InputKind.PARAMETER:
                 self.trainable.add(name)
         return self._names[identity]
