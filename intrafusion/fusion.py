@@ -29,11 +29,14 @@ class FusionMap:
         kept: (m,) positions of the units in whose place the new ones stand, ascending.
         producer: P (m, n), for parameters that make or hold the units.
         consumer: Q (n, m), for parameters that read them.
+        standing_for: (m,) how many units a new one counts as where no parameter reads it but
+            another activation, as in q·k.
     """
 
     kept: Tensor
     producer: Tensor
     consumer: Tensor
+    standing_for: Tensor
 
 
 def fusion_map(plan: Tensor, kept: Tensor, producers: Literal["mean", "keep"]) -> FusionMap:
@@ -44,14 +47,15 @@ def fusion_map(plan: Tensor, kept: Tensor, producers: Literal["mean", "keep"]) -
     mu, nu = plan.sum(1), plan.sum(0)
     consumer = plan / mu[:, None]
     if producers == "keep":
-        return replace(selection_map(kept, len(plan)), consumer=consumer)
-    return FusionMap(kept, (plan / nu).T.contiguous(), consumer)
+        chosen = selection_map(kept, len(plan))
+        return replace(chosen, consumer=consumer, standing_for=consumer.sum(0))
+    return FusionMap(kept, (plan / nu).T.contiguous(), consumer, consumer.sum(0))
 
 
 def selection_map(kept: Tensor, units: int) -> FusionMap:
     """The maps of plain pruning: the `kept` (m,) of so many units stay as they are."""
     chosen = torch.nn.functional.one_hot(kept, units).double()
-    return FusionMap(kept, chosen, chosen.T.contiguous())
+    return FusionMap(kept, chosen, chosen.T.contiguous(), chosen.sum(1))
 
 
 def published_map(plan: Tensor, kept: Tensor) -> FusionMap:
@@ -60,7 +64,7 @@ def published_map(plan: Tensor, kept: Tensor) -> FusionMap:
     On exact duplicates its output comes out multiplied by n/m.
     """
     consumer = plan / plan.sum(1)[:, None]
-    return FusionMap(kept, consumer.T.contiguous(), consumer)
+    return FusionMap(kept, consumer.T.contiguous(), consumer, torch.ones(len(kept)))
 
 
 Maps = Mapping[Group, FusionMap]
@@ -85,7 +89,20 @@ def fuse_dimension(tensor: Tensor, binding: Binding, mapping: FusionMap) -> Tens
     weights = mapping.consumer.T if binding.role is Role.CONSUMER else mapping.producer
     copies = unit_copies(tensor, binding)
     mixed = torch.tensordot(weights.to(tensor), copies, dims=([1], [0]))
+    factor = contraction_factor(binding, mapping).to(tensor)
+    mixed *= factor.reshape(*factor.shape, *[1] * (mixed.dim() - 2))
     places = binding.index[mapping.kept].to(tensor.device).reshape(-1)
     lines = tensor.movedim(binding.dim, 0).clone()
     lines[places] = mixed.reshape(len(places), *lines.shape[1:])
     return lines.movedim(0, binding.dim).contiguous()
+
+
+def contraction_factor(binding: Binding, mapping: FusionMap) -> Tensor:
+    """√c (m, k) for each new unit and copy that is summed over against another activation.
+
+    c units that are one unit now made c equal terms of q·k; √c on either side makes them one
+    term of the same size. 1 everywhere else.
+    """
+    counted = binding.contracted[mapping.kept]
+    factor = mapping.standing_for.to(torch.float64).sqrt()[:, None]
+    return torch.where(counted, factor, 1.0)

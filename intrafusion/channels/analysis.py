@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from intrafusion.channels.contractions import scalable_atoms
 from intrafusion.channels.units import FREE, JOINED, Integers, Units, joined, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
 from intrafusion.program import Program
@@ -36,12 +37,15 @@ class Binding:
         dim: the dimension.
         role: whether it makes, holds or reads the group's channels.
         index: (n, k) positions: unit i stands k times in the dimension, in ascending order.
+        contracted: (n, k), true where the channel is summed over against another activation's
+            (q·k) and nothing else sees it: √c as large, it counts c times.
     """
 
     tensor: str
     dim: int
     role: Role
     index: Tensor
+    contracted: Tensor
 
     def __str__(self) -> str:
         return f"{self.tensor}[{self.dim}]"
@@ -136,7 +140,7 @@ def analyse(program: Program, *, whole_heads: bool = False) -> Analysis:
     """
     record = walk(program, whole_heads=whole_heads)
     units = solve(record)
-    groups = _groups(record, units)
+    groups = _groups(program, record, units)
     return Analysis(program, groups, _frozen(record, units), record, units)
 
 
@@ -152,7 +156,7 @@ class _Columns:
         """For each atom but the frozen one, its column."""
 
 
-def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
+def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     columns = _Columns(record)
     unit = units.unit[1:]
     atoms = np.flatnonzero(units.cause[unit] == FREE) + 1
@@ -163,23 +167,25 @@ def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
     column = columns.of_atom[atoms - 1]
     position = torch.from_numpy(atoms - columns.starts[column])
     role = _roles(record)[atoms]
+    scalable = scalable_atoms(program.graph, record)[torch.from_numpy(atoms)]
     # Where, within a unit, another column begins.
     turn = np.flatnonzero(np.diff(unit, prepend=-1) | np.diff(column, prepend=-1))
 
     found = []
-    for starts, width in _alike(unit, column):
+    for starts, width in _alike(unit, column, _ways(record, units)):
         kind = starts[np.argsort(atoms[starts])]
         first, last = np.searchsorted(turn, (kind[0], kind[0] + width)).tolist()
         turns = turn[first:last]
         lengths = np.diff(turns, append=kind[0] + width).tolist()
-        table = position[torch.from_numpy(kind[:, None] + np.arange(width))]
+        places = torch.from_numpy(kind[:, None] + np.arange(width))
         bindings = tuple(
             [
-                Binding(name, dim, _ROLES[code], index)
-                for (name, dim), code, index in zip(
+                Binding(name, dim, _ROLES[code], index, contracted)
+                for (name, dim), code, index, contracted in zip(
                     map(columns.names.__getitem__, column[turns].tolist()),
                     role[turns].tolist(),
-                    table.split_with_sizes(lengths, dim=1),
+                    position[places].split_with_sizes(lengths, dim=1),
+                    scalable[places].split_with_sizes(lengths, dim=1),
                     strict=True,
                 )
             ]
@@ -193,8 +199,9 @@ def _groups(record: Walk, units: Units) -> tuple[Group, ...]:
     return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
 
 
-def _alike(unit: Integers, column: Integers) -> Iterator[tuple[Integers, int]]:
-    """Units whose atoms stand in the same columns, the same number of times, are one group.
+def _alike(unit: Integers, column: Integers, way: Integers) -> Iterator[tuple[Integers, int]]:
+    """Units whose atoms stand in the same columns, the same number of times, are one group, unless
+    a slice or split took them apart.
 
     Yields where the units of a group start in `unit`, and how many atoms each has.
     """
@@ -204,17 +211,28 @@ def _alike(unit: Integers, column: Integers) -> Iterator[tuple[Integers, int]]:
     width = np.diff(starts, append=len(unit))
     # Most units are like the one before them: only where they are not a layout is looked up.
     before = np.arange(len(unit)) - np.repeat(width, width)
-    same = np.logical_and.reduceat(column == column[before], starts)
+    alike = (column == column[before]) & (way[unit] == way[unit[before]])
+    same = np.logical_and.reduceat(alike, starts)
     new = np.flatnonzero(~(same & (np.diff(width, prepend=0) == 0)))
-    members: dict[bytes, list[Integers]] = defaultdict(list)
+    members: dict[tuple[bytes, int], list[Integers]] = defaultdict(list)
     for first, last in zip(new.tolist(), [*new[1:].tolist(), len(starts)], strict=True):
         layout = column[starts[first] : starts[first] + width[first]]
-        members[layout.tobytes()].append(starts[first:last])
-    for key, runs in members.items():
+        members[layout.tobytes(), int(way[unit[starts[first]]])].append(starts[first:last])
+    for (key, _), runs in members.items():
         yield np.concatenate(runs), len(key) // column.itemsize
 
 
 _ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)
+
+
+def _ways(record: Walk, units: Units) -> Integers:
+    """For each unit a number: equal for units that are in the same of the walk's parts."""
+    way = np.zeros(len(units.cause), np.int64)
+    for part in record.parts:
+        inside = np.zeros(len(way), np.int64)
+        inside[units.unit[part.numpy()]] = 1
+        way = np.unique(2 * way + inside, return_inverse=True)[1]
+    return way
 
 
 def _roles(record: Walk) -> NDArray[np.int8]:

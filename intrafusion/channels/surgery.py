@@ -12,7 +12,7 @@ from intrafusion.channels.analysis import Analysis, Group
 from intrafusion.channels.planes import FROZEN, core, varying
 from intrafusion.channels.rules import resize_for
 from intrafusion.channels.rules.resize import Sizes
-from intrafusion.channels.walk import LONE, Value, walk
+from intrafusion.channels.walk import Value, walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 
@@ -78,20 +78,16 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
 
     Raises `ValueError` naming the first node where they are not.
     """
-    unit = torch.from_numpy(analysis.units.unit)
-    seeds = {}
-    followed = alive.clone()
-    for column, atoms in analysis.walk.ranges.items():
-        left = torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]]
-        # Where one unit is left, nothing tells its channels from others any more.
-        if len(torch.unique(unit[left])) < 2:
-            followed[left] = False
-            left = torch.full_like(left, FROZEN)
-        seeds[column] = left
+    seeds = {
+        (name, dim): (torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]])
+        for (name, dim), atoms in analysis.walk.ranges.items()
+    }
     again = walk(result.program, seeds, whole_heads=analysis.walk.whole_heads)
-    for freeze in again.freezes:
-        if freeze.reason == LONE:
-            followed[freeze.atoms.long()] = False
+    # Where one channel is left there is no plane any more, and what meets it there can be frozen.
+    lost = [left for left in seeds.values() if len(left) < 2]
+    lost += [freeze.atoms for freeze in again.freezes]
+    unit = torch.from_numpy(analysis.units.unit)
+    followed = alive & ~torch.isin(unit, unit[torch.cat(lost).long()])
     for node in analysis.program.graph.nodes:
         value = analysis.walk.values.get(node)
         if isinstance(value, Value):

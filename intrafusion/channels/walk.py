@@ -95,6 +95,8 @@ class Walk:
     warnings: list[tuple[Tensor, str]] = field(default_factory=list)
     produced: list[Tensor] = field(default_factory=list)
     consumed: list[Tensor] = field(default_factory=list)
+    parts: list[Tensor] = field(default_factory=list)
+    contractions: list[tuple[fx.Node, tuple[Tensor, Tensor]]] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     seeds: Mapping[tuple[str, int], Tensor] | None = None
     whole_heads: bool = False
@@ -127,6 +129,10 @@ class Walk:
         for dim in varying(plane)[:0:-1]:
             lines = core(plane).movedim(dim, -1)
             self.rect(lines.reshape(-1, lines.shape[-1]), node, aligned=True)
+
+    def part(self, plane: Tensor) -> None:
+        """The entries of `plane` go a way of their own: they are not like those left behind."""
+        self.parts.append(core(plane).reshape(-1))
 
     def warn(self, plane: Tensor, text: str) -> None:
         """Say `text` of the groups that `plane` belongs to."""

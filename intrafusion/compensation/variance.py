@@ -10,7 +10,7 @@ from torch import Tensor
 from intrafusion.channels import Analysis, Binding, Role
 from intrafusion.channels.slices import unit_copies
 from intrafusion.folding import Moments
-from intrafusion.fusion import FusionMap, Maps
+from intrafusion.fusion import FusionMap, Maps, contraction_factor
 from intrafusion.program.nodes import tensor_name
 
 
@@ -80,7 +80,8 @@ def _lost_spread(
 
 def _fused_moments(values: Tensor, binding: Binding, mapping: FusionMap) -> Tensor:
     per_unit = values.double()[binding.index]
-    return mapping.producer.to(per_unit) @ per_unit
+    fused = mapping.producer.to(per_unit) @ per_unit
+    return fused * contraction_factor(binding, mapping).to(fused)
 
 
 def _scale_lines(

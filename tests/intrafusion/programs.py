@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.zoo.reference import zeroed_tensors
 from intrafusion import Program, load
-from intrafusion.channels import Analysis, Group
+from intrafusion.channels import Analysis, Group, remove
+from intrafusion.fusion import fuse, fusion_map
 from tests.networks import INPUT_SHAPE, NETWORKS
 
 FORMS = ("module", "traced", "scripted")
@@ -66,16 +68,32 @@ def zeroed(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Program:
     return replace(analysis.program, tensors=zeroed_tensors(analysis.program, kept))
 
 
+def copies(group: Group) -> Tensor:
+    """Which unit (n,) each unit of a group is a copy of: of one in the first half, or of the first
+    where the number of units is odd.
+    """
+    count = len(group)
+    return torch.arange(count) % (count // 2 if count % 2 == 0 else 1)
+
+
 def duplicated(analysis: Analysis) -> Program:
-    """The program with the second half of every group's units made copies of the first half."""
+    """The program with the units of every group made `copies`."""
     tensors = {name: tensor.clone() for name, tensor in analysis.program.tensors.items()}
     for group in analysis.groups:
-        half = len(group) // 2
-        assert len(group) == 2 * half
         for binding in group.bindings:
             lines = tensors[binding.tensor].movedim(binding.dim, 0)
-            lines[binding.index[half:]] = lines[binding.index[:half]]
+            lines[binding.index] = lines[binding.index[copies(group)]]
     return replace(analysis.program, tensors=tensors)
+
+
+def without_copies(analysis: Analysis, producers: Literal["mean", "keep"] = "mean") -> Program:
+    """A `duplicated` program with all copies of a unit fused into one."""
+    maps = {}
+    for group in analysis.groups:
+        plan = torch.nn.functional.one_hot(copies(group)).double() / len(group)
+        maps[group] = fusion_map(plan, torch.arange(plan.shape[1]), producers)
+    kept = {group: mapping.kept for group, mapping in maps.items()}
+    return remove(analysis, kept, fuse(analysis, maps)).program
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:

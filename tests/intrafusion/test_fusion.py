@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intrafusion.channels import Role, analyse, remove
-from intrafusion.fusion import FusionMap, fuse, fusion_map
+from intrafusion.fusion import FusionMap, fuse, fusion_map, selection_map
 from intrafusion.transport.plan import survivor_plan
 from tests.intrafusion.programs import (
     duplicated,
@@ -16,6 +16,7 @@ from tests.intrafusion.programs import (
     halves,
     program_of,
     relative_error,
+    without_copies,
     zeroed,
 )
 from tests.networks import NETWORKS
@@ -46,15 +47,7 @@ def test_keeping_producers_selects_them() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fusing_exact_copies_is_lossless(name: str) -> None:
     program = duplicated(analyse(program_of(name)))
-    analysis = analyse(program)
-    maps = {}
-    for group in analysis.groups:
-        half = len(group) // 2
-        copy_of = torch.arange(half).repeat(2)
-        plan = torch.nn.functional.one_hot(copy_of, half).double() / len(group)
-        maps[group] = fusion_map(plan, torch.arange(half), "mean")
-    kept = {group: mapping.kept for group, mapping in maps.items()}
-    smaller = remove(analysis, kept, fuse(analysis, maps)).program
+    smaller = without_copies(analyse(program))
     assert relative_error(smaller(example(5)), program(example(5))) <= 1e-5
 
 
@@ -71,8 +64,7 @@ def test_selection_with_nothing_transported_is_plain_removal() -> None:
     kept = halves(analysis)
     maps = {}
     for group, staying in kept.items():
-        selected = torch.nn.functional.one_hot(staying, len(group)).double()
-        maps[group] = FusionMap(staying, selected, selected.T)
+        maps[group] = selection_map(staying, len(group))
     smaller = remove(analysis, kept, fuse(analysis, maps)).program
     reference = zeroed(analysis, kept)
     assert relative_error(smaller(example()), reference(example())) <= 1e-5

@@ -31,6 +31,8 @@ from intrafusion.program.nodes import name_of
 RULES: dict[str, Rule] = {
     **dict.fromkeys(move.RESHAPES, move.reshape),
     **dict.fromkeys(move.MOVES, move.move),
+    "slice": move.cut,
+    "roll": move.roll,
     **dict.fromkeys(move.SHUFFLES, move.shuffle),
     **dict.fromkeys(move.SPLITS, move.split),
     **dict.fromkeys(move.PICKS, move.pick),

@@ -138,6 +138,8 @@ def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: i
     for plane, dim in ((pa, a_dim), (pb, b_dim)):
         walk.tie_along(plane, [d for d in varying(plane) if d != dim % plane.dim()])
     walk.tie(_row(pa, a_dim), _row(pb, b_dim))
+    if a.data is None and b.data is None:
+        walk.contractions.append((node, (pa, pb)))
     return ()
 
 

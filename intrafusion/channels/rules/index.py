@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import compact, core, varying
+from intrafusion.channels.planes import FROZEN, compact, core, varying
 from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments
@@ -18,8 +18,7 @@ def index(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pla
     x: Value = args[0]
     indices: list[Value | None] = list(args[1])
     if (constant := _constant(indices)) is not None:
-        dim, positions = constant
-        return tuple(compact(p.index_select(dim, positions)) for p in x.planes)
+        return picked(walk, node, x, *constant)
     indexed = [d for d, i in enumerate(indices) if i is not None]
     planes = []
     for plane in x.planes:
@@ -44,11 +43,42 @@ def index_select(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor)
     x, dim, positions = args[:3]
     dim %= x.meta.dim()
     if positions.data is not None:
-        return tuple(compact(p.index_select(dim, positions.data)) for p in x.planes)
+        return picked(walk, node, x, dim, positions.data)
     for plane in x.planes:
         if dim in varying(plane):
             walk.freeze(plane, node, "an index addresses its channels by number")
     return tuple(core(p).expand(out.shape) for p in x.without(dim))
+
+
+def picked(walk: Walk, node: fx.Node, x: Value, dim: int, positions: Tensor) -> Planes:
+    """The planes of `x` at some `positions` along `dim`, which go a way of their own.
+
+    Where a channel stands several times along `dim`, as after a flatten, its places have to stay
+    together and in order: only so the n-th place of one unit is like the n-th of another.
+    """
+    planes = []
+    for plane in x.planes:
+        piece = compact(plane.index_select(dim, positions))
+        if dim in varying(plane) and not _keeps_places(plane, dim, positions):
+            walk.freeze(plane, node, "it takes apart what one channel became")
+            continue
+        walk.part(piece)
+        planes.append(piece)
+    return tuple(planes)
+
+
+def _keeps_places(plane: Tensor, dim: int, positions: Tensor) -> bool:
+    labels = core(plane, [dim]).reshape(-1)
+    labels = torch.where(labels == FROZEN, -1 - torch.arange(len(labels)), labels)
+    kinds, kind, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    if len(kinds) == len(labels):
+        return True
+    positions = positions % len(labels)
+    chosen = kind[positions]
+    order = chosen.argsort(stable=True)
+    ascending = (chosen[order].diff() != 0) | (positions[order].diff() > 0)
+    whole = torch.bincount(chosen, minlength=len(kinds))
+    return bool(ascending.all()) and bool(((whole == 0) | (whole == counts)).all())
 
 
 def resize_index(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:

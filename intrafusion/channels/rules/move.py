@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.planes import compact, core, varying
-from intrafusion.channels.rules.index import resize_strided_slice
+from intrafusion.channels.rules.index import picked, resize_strided_slice
 from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.resize import Sizes, follow
 from intrafusion.channels.walk import Planes, Value, Walk
@@ -21,9 +21,7 @@ MOVES = [
     "t",
     "squeeze",
     "unsqueeze",
-    "slice",
     "expand",
-    "roll",
     "flip",
     "movedim",
     "mT",
@@ -53,10 +51,31 @@ def reshape(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> P
 def move(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
     """The very same operation, on the planes."""
     x: Value = args[0]
-    if any(isinstance(argument, Value) for argument in args[1:]) or _is_flat_roll(node):
+    if any(isinstance(argument, Value) for argument in args[1:]):
         opaque(walk, node, args, kwargs, out)  # numbers of repetitions, say
         return ()
     return tuple(compact(call(node, (p, *args[1:]), kwargs)) for p in x.planes)
+
+
+def cut(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """A slice: positions of one dimension."""
+    x: Value = args[0]
+    given: list[Any] = [*args[1:], *[0, None, None, 1][len(args) - 1 :]]
+    dim = given[0] % x.meta.dim()
+    return picked(walk, node, x, dim, torch.arange(x.shape[dim])[slice(*given[1:])])
+
+
+def roll(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """What goes over the end of a dimension comes in at its start."""
+    x: Value = args[0]
+    if len(args) < 3:
+        opaque(walk, node, args, kwargs, out)  # all dimensions rolled as if they were one
+        return ()
+    for shift, dim in zip(args[1], args[2], strict=True):
+        dim %= x.meta.dim()
+        places = torch.arange(x.shape[dim]).roll(shift)
+        x = Value(x.meta, picked(walk, node, x, dim, places))
+    return x.planes
 
 
 def shuffle(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
@@ -78,8 +97,9 @@ def shuffle(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> P
 def split(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[Planes]:
     """Each piece takes its part of every plane."""
     x: Value = args[0]
-    pieces = [call(node, (p, *args[1:]), kwargs) for p in x.planes]
-    return [tuple(compact(p[i]) for p in pieces) for i in range(len(out))]
+    dim = kwargs.get("dim", args[2] if len(args) > 2 else 0) % x.meta.dim()
+    places = torch.split(torch.arange(x.shape[dim]), [piece.shape[dim] for piece in out])
+    return [picked(walk, node, x, dim, own) for own in places]
 
 
 def pick(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
@@ -93,8 +113,10 @@ def pick(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
             continue
         if dim in varying(plane):
             walk.tie_along(plane, [dim])
-        planes.append(plane.select(dim, 0))
-    return tuple(planes) if isinstance(out, Tensor) else [tuple(planes)] * len(out)
+        planes.append(plane)
+    if isinstance(out, Tensor):
+        return tuple(plane.select(dim, args[2]) for plane in planes)
+    return [tuple(plane.select(dim, i) for plane in planes) for i in range(len(out))]
 
 
 def resize_shape(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
@@ -154,8 +176,3 @@ def resize_split(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     new.target = torch.ops.aten.split_with_sizes.default
     new.args = (new.args[0], pieces, dim)
     new.kwargs = {}
-
-
-def _is_flat_roll(node: fx.Node) -> bool:
-    """Whether all dimensions are rolled as if they were one."""
-    return name_of(node) == "roll" and not arguments(node)[2:]

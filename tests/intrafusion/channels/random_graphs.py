@@ -268,7 +268,7 @@ def group_norm(b: Sketch, x: fx.Node) -> fx.Node | None:
     return b.call(aten.group_norm.default, x, b.choose(1, 2), *affine, 1e-5)
 
 
-@step()
+@step(counts=True)
 def instance_norm(b: Sketch, x: fx.Node) -> fx.Node | None:
     shape = shape_of(x)
     if len(shape) < 3 or math.prod(shape[2:]) < 2:

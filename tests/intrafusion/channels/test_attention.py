@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from intrafusion import CompressionSpec, compress, load
 from intrafusion.channels import analyse, remove
-from tests.intrafusion.programs import halves, relative_error, zeroed
+from tests.intrafusion.programs import duplicated, halves, relative_error, without_copies, zeroed
 
 HEADS, WIDTH = 4, 6
 
@@ -63,6 +65,22 @@ def test_zero_then_remove(packed: bool, fused: bool, whole_heads: bool) -> None:
     for batch in (1, 2, 5):
         x = torch.randn(batch, 9, 5)
         assert relative_error(smaller(x), reference(x)) <= 1e-5
+
+
+@pytest.mark.parametrize("producers", ["mean", "keep"])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_fusing_exact_copies_leaves_the_logits(
+    packed: bool, fused: bool, producers: Literal["mean", "keep"]
+) -> None:
+    """c copies are c equal terms of q·k, and one unit has to make up for them."""
+    torch.manual_seed(0)
+    network = load(Attention(packed, fused).eval(), input_shapes=[(1, 9, 5)])
+    program = duplicated(analyse(network))
+    smaller = without_copies(analyse(program), producers)
+    assert smaller.parameter_count < program.parameter_count
+    x = torch.randn(3, 9, 5)
+    assert relative_error(smaller(x), program(x)) <= 1e-5
 
 
 def test_the_spec_chooses() -> None:

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.zoo.reference import masked_outputs, random_half
 from intrafusion import Program, load
 from intrafusion.channels import Analysis, analyse, remove
+from intrafusion.folding import fold_batch_norm
 from tests.intrafusion.channels.random_graphs import RandomGraph, random_graphs
-from tests.intrafusion.programs import relative_error
+from tests.intrafusion.programs import duplicated, relative_error, without_copies
 
 FORBIDDING = {
     "a convolution runs along its channels",
@@ -21,6 +22,7 @@ FORBIDDING = {
     "it is summed over without weights",
     "it meets a tensor whose size along the channels is fixed",
     "it reduces over its channels",
+    "it takes apart what one channel became",
     "it works along its channels",
     "its channels are mixed with others along one dimension",
     "one channel of it is used on its own",
@@ -53,6 +55,28 @@ def check(graph: RandomGraph) -> None:
 @given(random_graphs())
 def test_zero_then_remove(graph: RandomGraph) -> None:
     check(graph)
+
+
+def check_copies(graph: RandomGraph) -> None:
+    """Fusing exact copies loses nothing, unless a statistic counts the channels of one sort."""
+    program = duplicated(analyse(fold_batch_norm(graph.program).program))
+    smaller = without_copies(analyse(program))
+    inputs = graph.inputs(5)
+    (found,), (wanted,) = smaller.outputs(*inputs), program.outputs(*inputs)
+    assert relative_error(found, wanted) <= 1e-5
+
+
+@FEW
+@given(random_graphs().filter(lambda graph: not graph.counts_channels))
+def test_fusing_exact_copies_is_lossless(graph: RandomGraph) -> None:
+    check_copies(graph)
+
+
+@pytest.mark.slow
+@MANY
+@given(random_graphs().filter(lambda graph: not graph.counts_channels))
+def test_fusing_exact_copies_is_lossless_on_many(graph: RandomGraph) -> None:
+    check_copies(graph)
 
 
 @pytest.mark.slow

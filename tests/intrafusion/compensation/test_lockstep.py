@@ -55,7 +55,7 @@ def test_a_program_that_lost_nothing_is_left_as_it_is(name: str) -> None:
     maps = {}
     for group in analysis.groups:
         eye = torch.eye(len(group), dtype=torch.float64)
-        maps[group] = FusionMap(torch.arange(len(group)), eye, eye)
+        maps[group] = FusionMap(torch.arange(len(group)), eye, eye, torch.ones(len(group)))
     removal = remove(analysis, {group: m.kept for group, m in maps.items()}, fuse(analysis, maps))
     fitted = refit(analysis, removal, maps, (example(16),))
     assert fitted.layers == 0

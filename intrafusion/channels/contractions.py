@@ -1,0 +1,208 @@
+"""Channels that are summed over where two activations are multiplied, as in q·k of an attention.
+
+No parameter reads such channels, so none can be given the sum of what c fused units read: each
+unit that stands for c has to be √c as large on either side. That takes parameters upstream whose
+output goes nowhere else; this module finds them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
+
+from intrafusion.channels.planes import FROZEN, along, core, varying
+from intrafusion.channels.walk import Value, Walk
+from intrafusion.program.nodes import arguments, count_uses, name_of
+
+_MOVING = frozenset(
+    [
+        "reshape",
+        "permute",
+        "transpose",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "slice",
+        "select",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "getitem",
+        "cat",
+        "stack",
+        "repeat",
+        "repeat_interleave",
+        "clone",
+    ]
+)
+_SCALING = frozenset(["neg", "mul", "div", "relu", "leaky_relu"])
+"""Operations that are twice as large where their first activation is."""
+
+_ADDING = frozenset(["add", "sub"])
+_CHANNEL = {
+    "linear": -1,
+    "convolution": 1,
+    "layer_norm": -1,
+    "rms_norm": -1,
+    "batch_norm": 1,
+    "instance_norm": 1,
+    "group_norm": 1,
+}
+"""Along which dimension of its result a layer's or norm's parameters have their channels."""
+
+
+@dataclass
+class _Trail:
+    """How far upstream some channels of a node's value have been followed.
+
+    Attributes:
+        atoms: the channels.
+        origins: the contractions they come to, by number.
+    """
+
+    atoms: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    origins: set[int] = field(default_factory=set)
+
+
+def scalable_atoms(graph: fx.Graph, walk: Walk) -> Tensor:
+    """One boolean per atom: scaling it by √c gives c times what the contractions sum up.
+
+    A contraction is left out as a whole where one of its sides cannot be scaled without
+    changing something else.
+    """
+    failed: set[int] = set()
+    uses = count_uses(graph)
+    while True:
+        search = _Search(walk, uses, failed)
+        for node in reversed(graph.nodes):
+            search.visit(node)
+        if search.failed == failed:
+            return search.scaled
+        failed = search.failed
+
+
+class _Search:
+    """One pass against the direction of the graph, from all contractions that have not failed."""
+
+    def __init__(self, walk: Walk, uses: Counter[str], failed: set[int]) -> None:
+        self.scaled = torch.zeros(walk.atoms, dtype=torch.bool)
+        self.failed = set(failed)
+        self._walk = walk
+        self._uses = uses
+        self._trails: dict[fx.Node, _Trail] = {}
+        self._followed: set[tuple[fx.Node, fx.Node]] = set()
+        for number, (node, planes) in enumerate(walk.contractions):
+            operands = [leaf for leaf in tree_leaves(node.args) if isinstance(leaf, fx.Node)]
+            for operand, plane in zip(operands, planes, strict=False):
+                if number not in failed:
+                    self._follow(node, operand, _atoms(plane), {number})
+
+    def visit(self, node: fx.Node) -> None:
+        """Go on from `node` to what has to be scaled for its channels to be."""
+        trail = self._trails.get(node)
+        if trail is None:
+            return
+        name = _name(node)
+        if not all(self._leaves_alone(user, node, trail) for user in node.users):
+            self.failed |= trail.origins
+        elif name in _MOVING:
+            for source in node.all_input_nodes:
+                atoms = trail.atoms[torch.isin(trail.atoms, self._labels(source))]
+                if len(atoms):
+                    self._follow(node, source, atoms, trail.origins)
+        elif name in _SCALING:
+            self._follow_met(node, node.args[0], trail)
+        elif name in _ADDING and len(node.all_input_nodes) == 2:
+            for source in node.all_input_nodes:
+                self._follow_met(node, source, trail)
+        elif name in _CHANNEL or name == "get_attr":
+            self._scale_parameters(node, trail)
+        else:
+            self.failed |= trail.origins
+
+    def _scale_parameters(self, node: fx.Node, trail: _Trail) -> None:
+        sources = [node] if node.op == "get_attr" else _parameters(node)
+        found = [self._met(node, source, trail.atoms) for source in sources]
+        alone = all(self._uses[str(source.target)] == 1 for source in sources)
+        if not sources or not alone or not all(len(atoms) for atoms in found):
+            self.failed |= trail.origins
+            return
+        for atoms in found:
+            self.scaled[atoms] = True
+
+    def _follow_met(self, node: fx.Node, source: Any, trail: _Trail) -> None:
+        atoms = self._met(node, source, trail.atoms)
+        if len(atoms):
+            self._follow(node, source, atoms, trail.origins)
+        else:
+            self.failed |= trail.origins
+
+    def _follow(self, node: fx.Node, source: fx.Node, atoms: Tensor, origins: set[int]) -> None:
+        trail = self._trails.setdefault(source, _Trail())
+        trail.atoms = torch.unique(torch.cat([trail.atoms, atoms]))
+        trail.origins |= origins
+        self._followed.add((node, source))
+
+    def _leaves_alone(self, user: fx.Node, node: fx.Node, trail: _Trail) -> bool:
+        """Whether `user` would not notice that the channels of `node` are scaled."""
+        if (user, node) in self._followed:
+            return True
+        return _name(user) in _MOVING and not bool(
+            torch.isin(trail.atoms, self._labels(user)).any()
+        )
+
+    def _labels(self, node: fx.Node) -> Tensor:
+        planes = [p for value in self._values(node) for p in value.planes]
+        return torch.cat([_atoms(plane) for plane in planes] or [_Trail().atoms])
+
+    def _values(self, node: fx.Node) -> list[Value]:
+        leaves = tree_leaves([self._walk.values[node]])
+        return [leaf for leaf in leaves if isinstance(leaf, Value)]
+
+    def _met(self, node: fx.Node, source: Any, atoms: Tensor) -> Tensor:
+        """The atoms of `source` that stand where `node` has `atoms`."""
+        if not isinstance(source, fx.Node):
+            return _Trail().atoms
+        value = self._walk.values[node]
+        for plane in value.planes:
+            for other in self._laid_out(node, source):
+                dims = sorted({*varying(plane), *varying(other)})
+                if set(varying(plane)) & set(varying(other)):
+                    here = torch.isin(core(plane, dims).long(), atoms)
+                    there = core(other, dims).expand(here.shape)
+                    if bool(here.any()):
+                        return _atoms(there[here])
+        return _Trail().atoms
+
+    def _laid_out(self, node: fx.Node, source: fx.Node) -> list[Tensor]:
+        """The planes of `source` in the shape of `node`: parameters along its channels."""
+        value: Value = self._walk.values[source]
+        shape: torch.Size = self._walk.values[node].shape
+        if node is source or name_of(node) not in _CHANNEL:
+            return [plane.expand(tuple(shape)) for plane in value.planes]
+        made = value.plane_along(0)
+        dim = _CHANNEL[name_of(node)] % len(shape)
+        if made is None or value.shape[0] != shape[dim]:
+            return []
+        return [along(core(made, [0]).reshape(-1), dim, shape)]
+
+
+def _parameters(node: fx.Node) -> list[fx.Node]:
+    """The scale and shift of a norm, or the weight and bias of a layer."""
+    first = 2 if name_of(node) in ("layer_norm", "rms_norm", "group_norm") else 1
+    given = [a for a in arguments(node)[first : first + 2] if isinstance(a, fx.Node)]
+    return given if all(a.op == "get_attr" for a in given) else []
+
+
+def _name(node: fx.Node) -> str:
+    return name_of(node) if node.op == "call_function" else node.op
+
+
+def _atoms(plane: Tensor) -> Tensor:
+    labels: Tensor = torch.unique(core(plane)).long()
+    return labels[labels != FROZEN]
