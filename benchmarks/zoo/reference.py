@@ -201,8 +201,15 @@ def _mean(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: 
 
 
 def _variance(
-    mask: Tensor, x: Tensor, dims: list[int], *, correction: int = 1, keepdim: bool = False
+    mask: Tensor,
+    x: Tensor,
+    dims: list[int],
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: int | None = None,
 ) -> Tensor:
+    correction = int(unbiased) if correction is None else correction
     centred = (x - _mean(mask, x, dims, keepdim=True)) * mask
     count = mask.sum(dims, keepdim=keepdim) - correction
     return (centred**2).sum(dims, keepdim=keepdim) / count

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.planes import FROZEN, compact, core, varying
+from intrafusion.channels.rules.opaque import opaque
+from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments
@@ -65,6 +67,21 @@ def picked(walk: Walk, node: fx.Node, x: Value, dim: int, positions: Tensor) -> 
         walk.part(piece)
         planes.append(piece)
     return tuple(planes)
+
+
+def slice_scatter(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """x with another value written over a slice of it: the two meet there."""
+    x, written = args[:2]
+    given: list[Any] = [*args[2:], *[0, None, None, 1][len(args) - 2 :]]
+    dim = given[0] % x.meta.dim()
+    if given[3] != 1:
+        opaque(walk, node, args, kwargs, out)
+        return ()
+    places = torch.arange(x.shape[dim])[slice(*given[1:])]
+    under = Value(written.meta, picked(walk, node, x, dim, places))
+    merge(walk, node, [under, written], written.shape)
+    planes: Planes = x.planes
+    return planes
 
 
 def _keeps_places(plane: Tensor, dim: int, positions: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -66,16 +67,13 @@ def cut(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Plane
 
 
 def roll(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
-    """What goes over the end of a dimension comes in at its start."""
+    """A shift by a number of positions: channels must stay, others move along with it."""
     x: Value = args[0]
-    if len(args) < 3:
-        opaque(walk, node, args, kwargs, out)  # all dimensions rolled as if they were one
-        return ()
-    for shift, dim in zip(args[1], args[2], strict=True):
-        dim %= x.meta.dim()
-        places = torch.arange(x.shape[dim]).roll(shift)
-        x = Value(x.meta, picked(walk, node, x, dim, places))
-    return x.planes
+    rolled = {dim % x.meta.dim() for dim in args[2]} if len(args) > 2 else set(range(x.meta.dim()))
+    for plane in x.planes:
+        if set(varying(plane)) & rolled:
+            walk.freeze(plane, node, "it works along its channels")
+    return tuple(p for p in x.planes if not set(varying(p)) & rolled)
 
 
 def shuffle(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
@@ -137,32 +135,27 @@ def resize_slice(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     dim = given[0] % source.meta.dim()
     if source.plane_along(dim) is None:
         return
-    size = source.shape[dim]
     if given[3] != 1:
         resize_strided_slice(new, source, dim, slice(*given[1:]), sizes)
         return
-    start, end, _ = slice(given[1], given[2]).indices(size)
-    new.args = (
-        new.args[0],
-        dim,
+    new.args = (new.args[0], dim, *_ends(source, dim, given[1:3], sizes), 1)
+
+
+def resize_slice_scatter(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
+    """The same for a slice that is written to."""
+    source: Value = sizes.values[arguments(old)[0]]
+    given = [*arguments(old)[2:], *[0, None, None, 1][len(old.args) - 2 :]]
+    dim = given[0] % source.meta.dim()
+    if source.plane_along(dim) is not None and given[3] == 1:
+        new.args = (*new.args[:2], dim, *_ends(source, dim, given[1:3], sizes), 1)
+
+
+def _ends(source: Value, dim: int, given: Sequence[int | None], sizes: Sizes) -> tuple[int, int]:
+    start, end, _ = slice(*given).indices(source.shape[dim])
+    return (
         sizes.before_position(source, dim, start),
         sizes.before_position(source, dim, end),
-        1,
     )
-
-
-def resize_roll(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
-    """roll: of the channels that move round the end, those that are left."""
-    source: Value = sizes.values[arguments(old)[0]]
-    shifts, dims = arguments(old)[1:3]
-    after = sizes.after(source)
-    followed = []
-    for shift, dim in zip(shifts, dims, strict=True):
-        size = source.shape[dim]
-        if source.plane_along(dim) is not None:
-            shift = after[dim] - sizes.before_position(source, dim, size - shift % size)
-        followed.append(shift)
-    new.args = (new.args[0], followed, dims)
 
 
 def resize_split(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:

@@ -18,6 +18,7 @@ OPS = [
     "where",
     "clamp",
     "clone",
+    "copy",
     "contiguous",
     "detach",
     "_to_copy",

@@ -348,7 +348,7 @@ def residual(b: Sketch, x: fx.Node) -> fx.Node:
     return b.call(aten.add.Tensor, *b.choose((x, changed), (changed, x)))
 
 
-@step()
+@step(counts=True)
 def gate(b: Sketch, x: fx.Node) -> fx.Node | None:
     """Squeeze and excite."""
     shape = shape_of(x)
@@ -448,6 +448,18 @@ def sliced(b: Sketch, x: fx.Node) -> fx.Node | None:
         return None
     start, end, stride = b.choose((0, 9999, 2), (1, 9999, 2), (1, -1, 1), (0, 3, 1), (0, 9999, 3))
     return b.call(aten.slice.Tensor, x, dim, start, end, stride)
+
+
+@step()
+def written_in_part(b: Sketch, x: fx.Node) -> fx.Node | None:
+    """x[:, :k] *= 2, as an export without in-place operations has it."""
+    shape = shape_of(x)
+    dim = b.choose(*range(1, len(shape)))
+    if shape[dim] < 2:
+        return None
+    part = b.call(aten.slice.Tensor, x, dim, 0, shape[dim] // 2)
+    doubled = b.call(aten.mul.Tensor, part, 2.0)
+    return b.call(aten.slice_scatter.default, x, doubled, dim, 0, shape[dim] // 2)
 
 
 @step()
