@@ -6,13 +6,14 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from torch import Tensor
 
 from benchmarks.zoo.reference import masked_outputs, random_half
 from intrafusion import Program, load
 from intrafusion.channels import Analysis, analyse, remove
 from intrafusion.folding import fold_batch_norm
 from tests.intrafusion.channels.random_graphs import RandomGraph, random_graphs
-from tests.intrafusion.programs import duplicated, relative_error, without_copies
+from tests.intrafusion.programs import duplicated, without_copies
 
 FORBIDDING = {
     "a convolution runs along its channels",
@@ -34,6 +35,12 @@ FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(Health
 MANY = settings(FEW, max_examples=int(os.environ.get("RANDOM_GRAPHS", "2000")))
 
 
+def are_the_same(found: Tensor, wanted: Tensor) -> bool:
+    # What a random network puts out may be zero throughout.
+    scale = float(wanted.abs().max().clamp_min(1e-6))
+    return bool((found - wanted).abs().max() <= 1e-5 * scale)
+
+
 def check_removal(graph: RandomGraph, program: Program) -> Analysis:
     analysis = analyse(program)
     kept = random_half(analysis)
@@ -41,7 +48,7 @@ def check_removal(graph: RandomGraph, program: Program) -> Analysis:
     for batch in (1, 2, 5):
         inputs = graph.inputs(batch)
         (found,), (wanted,) = smaller.outputs(*inputs), masked_outputs(analysis, kept, inputs)
-        assert relative_error(found, wanted) <= 1e-5
+        assert are_the_same(found, wanted)
     return analysis
 
 
@@ -63,7 +70,7 @@ def check_copies(graph: RandomGraph) -> None:
     smaller = without_copies(analyse(program))
     inputs = graph.inputs(5)
     (found,), (wanted,) = smaller.outputs(*inputs), program.outputs(*inputs)
-    assert relative_error(found, wanted) <= 1e-5
+    assert are_the_same(found, wanted)
 
 
 @FEW
