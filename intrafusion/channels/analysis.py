@@ -36,7 +36,8 @@ class Binding:
         tensor: the parameter's or buffer's name.
         dim: the dimension.
         role: whether it makes, holds or reads the group's channels.
-        index: (n, k) positions: unit i stands k times in the dimension, in ascending order.
+        index: (n, k) positions: unit i stands k times in the dimension, the n-th time of one unit
+            like that of another.
         contracted: (n, k), true where the channel is summed over against another activation's
             (q·k) and nothing else sees it: √c as large, it counts c times.
     """
@@ -161,10 +162,10 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     unit = units.unit[1:]
     atoms = np.flatnonzero(units.cause[unit] == FREE) + 1
     unit = units.unit[atoms]
-    # Unit by unit; the order among a unit's atoms stays.
-    order = np.argsort(unit, kind="stable")
-    atoms, unit = atoms[order], unit[order]
-    column = columns.of_atom[atoms - 1]
+    column, way = columns.of_atom[atoms - 1], _ways(record)[atoms]
+    # Unit by unit and column by column; what went the same way stands together, in order.
+    order = np.lexsort((atoms, way, column, unit))
+    atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]
     position = torch.from_numpy(atoms - columns.starts[column])
     role = _roles(record)[atoms]
     scalable = scalable_atoms(program.graph, record)[torch.from_numpy(atoms)]
@@ -172,7 +173,7 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     turn = np.flatnonzero(np.diff(unit, prepend=-1) | np.diff(column, prepend=-1))
 
     found = []
-    for starts, width in _alike(unit, column, _ways(record, units)):
+    for starts, width in _alike(unit, column * (1 + way.max(initial=0)) + way):
         kind = starts[np.argsort(atoms[starts])]
         first, last = np.searchsorted(turn, (kind[0], kind[0] + width)).tolist()
         turns = turn[first:last]
@@ -199,9 +200,9 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
 
 
-def _alike(unit: Integers, column: Integers, way: Integers) -> Iterator[tuple[Integers, int]]:
-    """Units whose atoms stand in the same columns, the same number of times, are one group, unless
-    a slice or split took them apart.
+def _alike(unit: Integers, sort: Integers) -> Iterator[tuple[Integers, int]]:
+    """Units whose atoms are of the same sorts are one group: they stand in the same columns, the
+    same number of times, and no slice or split took them different ways.
 
     Yields where the units of a group start in `unit`, and how many atoms each has.
     """
@@ -211,26 +212,25 @@ def _alike(unit: Integers, column: Integers, way: Integers) -> Iterator[tuple[In
     width = np.diff(starts, append=len(unit))
     # Most units are like the one before them: only where they are not a layout is looked up.
     before = np.arange(len(unit)) - np.repeat(width, width)
-    alike = (column == column[before]) & (way[unit] == way[unit[before]])
-    same = np.logical_and.reduceat(alike, starts)
+    same = np.logical_and.reduceat(sort == sort[before], starts)
     new = np.flatnonzero(~(same & (np.diff(width, prepend=0) == 0)))
-    members: dict[tuple[bytes, int], list[Integers]] = defaultdict(list)
+    members: dict[bytes, list[Integers]] = defaultdict(list)
     for first, last in zip(new.tolist(), [*new[1:].tolist(), len(starts)], strict=True):
-        layout = column[starts[first] : starts[first] + width[first]]
-        members[layout.tobytes(), int(way[unit[starts[first]]])].append(starts[first:last])
-    for (key, _), runs in members.items():
-        yield np.concatenate(runs), len(key) // column.itemsize
+        layout = sort[starts[first] : starts[first] + width[first]]
+        members[layout.tobytes()].append(starts[first:last])
+    for key, runs in members.items():
+        yield np.concatenate(runs), len(key) // sort.itemsize
 
 
 _ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)
 
 
-def _ways(record: Walk, units: Units) -> Integers:
-    """For each unit a number: equal for units that are in the same of the walk's parts."""
-    way = np.zeros(len(units.cause), np.int64)
+def _ways(record: Walk) -> Integers:
+    """For each atom a number: equal for atoms that are in the same of the walk's parts."""
+    way = np.zeros(record.atoms, np.int64)
     for part in record.parts:
         inside = np.zeros(len(way), np.int64)
-        inside[units.unit[part.numpy()]] = 1
+        inside[part.numpy()] = 1
         way = np.unique(2 * way + inside, return_inverse=True)[1]
     return way
 
