@@ -26,6 +26,11 @@ _FRAME = re.compile(
 )
 """A call in TorchScript's traceback, with the line of code that it stands at."""
 
+_BRANCH = re.compile(
+    r'File "(?P<file>[^"]+)", line (?P<line>\d+)\n(?:(?!\s*~).*\n)*?\s*(?P<code>\S.*)\n\s*~'
+)
+"""A statement in TorchScript's source, underlined."""
+
 _TRACED_FRAME = re.compile(r"^(?P<file>\S.*)\((?P<line>\d+)\): \S+$", re.MULTILINE)
 """A call in what `torch.jit.trace` keeps of the Python that it saw, the innermost first."""
 
@@ -62,6 +67,18 @@ def place_of(error: BaseException) -> str:
     call = (own or calls)[0]
     file = re.split(r"[\\/]", call["file"])[-1]
     return f"line {call['line']} of {file}, `{call.groupdict().get('code', operation):.100}`"
+
+
+def branch_at(source_range: str) -> str:
+    """Where a branch of TorchScript stands, as torch prints it; "" where torch does not know.
+
+    Such as ``line 9 of net.py, `if x.sum() > 0:` ``.
+    """
+    match = _BRANCH.search(source_range)
+    if match is None:
+        return ""
+    file = re.split(r"[\\/]", match["file"])[-1]
+    return f"line {match['line']} of {file}, `{match['code']:.100}`"
 
 
 def is_about_shape(error: BaseException) -> bool:

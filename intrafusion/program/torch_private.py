@@ -90,6 +90,49 @@ def arguments(script: torch.jit.ScriptModule) -> list[tuple[str, str, bool]]:
     return [(a.name, str(a.type), a.has_default_value()) for a in schema.arguments[1:]]
 
 
+_FROM_TENSORS = frozenset(
+    f"aten::{name}" for name in ("Bool", "Int", "Float", "item", "ScalarImplicit", "IntImplicit")
+)
+"""How TorchScript makes numbers of what tensors hold."""
+
+
+def data_dependent_branches(script: torch.jit.ScriptModule) -> list[str]:
+    """Where `forward` asks what a tensor holds to choose what to do: source ranges as torch
+    prints them, file, line and code.
+    """
+    graph: Any = script.inlined_graph
+    branches = [*graph.findAllNodes("prim::If"), *graph.findAllNodes("prim::Loop")]
+    return [
+        node.sourceRange()
+        for node in branches
+        if any(_holds_data(value.node()) for value in _conditions(node))
+    ]
+
+
+def _conditions(node: Any) -> list[Any]:
+    inputs = list(node.inputs())
+    return inputs[:1] if node.kind() == "prim::If" else inputs[:2]
+
+
+def _holds_data(node: Any) -> bool:
+    """Whether a number comes from a tensor's entries."""
+    pending, seen = [node], set()
+    while pending:
+        node = pending.pop()
+        if node.kind() in _FROM_TENSORS and node.inputsAt(0).type().kind() == "TensorType":
+            return True
+        for value in node.inputs():
+            if value.type().kind() != "TensorType" and value.debugName() not in seen:
+                seen.add(value.debugName())
+                pending.append(value.node())
+    return False
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Whether export stopped at a choice that depends on what a tensor holds."""
+    return "data-dependent" in str(error)
+
+
 def overloads(*packets: str) -> list[OpOverload]:
     """Every functional overload of the named ATen operations that this torch has."""
     aten = torch.ops.aten

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.exported import Capture, lower
-from intrafusion.program.messages import reason_line
+from intrafusion.program.messages import branch_at, reason_line
 
 aten = torch.ops.aten
 
@@ -56,9 +56,19 @@ def open_torchscript(path: Path) -> torch.jit.ScriptModule:
 def capture_script(
     script: torch.jit.ScriptModule, inputs: tuple[Tensor, ...], quick: bool = True
 ) -> Capture:
-    """The graph of a ScriptModule at the fixed shapes of `inputs`."""
+    """The graph of a ScriptModule at the fixed shapes of `inputs`.
+
+    Raises `IntraFusionError` with `CAPTURE_FAILED` where what the network does depends on what
+    a tensor holds, and what `torch.export` raises.
+    """
+    try:
+        exported = torch_private.export_script(script, inputs)
+    except RuntimeError as error:
+        if not torch_private.is_about_data(error):
+            raise
+        raise _branches(script) from error
     capture = lower(
-        torch_private.export_script(script, inputs),
+        exported,
         prefix=torch_private.SCRIPT_PREFIX,
         input_names=[name for name, _, _ in torch_private.arguments(script)],
         quick=quick,
@@ -66,6 +76,19 @@ def capture_script(
     if torch_private.is_frozen(script):
         return replace(capture, notes=(*capture.notes, _FROZEN_NOTE))
     return capture
+
+
+def _branches(script: torch.jit.ScriptModule) -> IntraFusionError:
+    branches = torch_private.data_dependent_branches(script)
+    places = list(dict.fromkeys(filter(None, map(branch_at, branches))))
+    return IntraFusionError(
+        ErrorCode.CAPTURE_FAILED,
+        "What the network does depends on what its tensors hold"
+        + (f", at {' and at '.join(places)}." if places else "."),
+        "Write both ways as one computation, such as torch.where(condition, a, b), or trace the "
+        "network with the way that it takes in use.",
+        branches=places,
+    )
 
 
 def parameters_by_use(graph: fx.Graph) -> frozenset[str]:
