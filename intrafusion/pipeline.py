@@ -16,6 +16,7 @@ from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Analysis, Group, analyse, remove
 from intrafusion.compensation import refit, restore_variance
+from intrafusion.compensation.joint import affordable_steps, refit_jointly
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
@@ -113,6 +114,7 @@ def compress(
             due = _due(analysis, wanted, number / spec.steps)
             if due:
                 compressed, compensation = _round(job, compressed, folded, context, due)
+        compressed, compensation = _refit_jointly(job, program, compressed, compensation)
         _check_finite(compressed)
         with clock.step("evaluate"):
             result = evaluate(program, compressed, measured_on, given)
@@ -226,6 +228,35 @@ def _round(
             )
     compressed = replace(compressed, plan=plan_of(program, folded, removal))
     return narrowed(compressed, program), compensation
+
+
+def _refit_jointly(
+    job: _Job, program: Program, compressed: Program, compensation: CompensationReport
+) -> tuple[Program, CompensationReport]:
+    """`compressed` refitted to the outputs of `program`, if there are samples to do so."""
+    if job.samples is None:
+        return compressed, compensation
+    steps = job.spec.joint_steps
+    if steps is None:
+        steps = affordable_steps(macs(program), macs(compressed))
+    if not steps:
+        return compressed, compensation
+    with job.clock.step("refit jointly", steps):
+        refitted = refit_jointly(
+            widened(program),
+            widened(compressed),
+            tuple(wide(x) for x in job.samples.inputs),
+            steps=steps,
+            seed=job.spec.seed,
+            progress=job.clock.report,
+        )
+    return narrowed(refitted.program, program), compensation.model_copy(
+        update={
+            "joint_steps": steps,
+            "output_error_before": refitted.error_before,
+            "output_error_after": refitted.error_after,
+        }
+    )
 
 
 @dataclass

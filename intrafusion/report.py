@@ -11,7 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from intrafusion.spec import CompressionSpec
 
 Step = Literal[
-    "load", "fold", "analyse", "allocate", "plan", "fuse", "compensate", "evaluate", "save"
+    "load",
+    "fold",
+    "analyse",
+    "allocate",
+    "plan",
+    "fuse",
+    "compensate",
+    "refit jointly",
+    "evaluate",
+    "save",
 ]
 
 
@@ -128,6 +137,15 @@ class CompensationReport(ReportModel):
         default=None,
         description="The same on held-out samples; far above fit_error is overfitting.",
     )
+    joint_steps: int = Field(default=0, description="Steps of the joint refit.")
+    output_error_before: float | None = Field(
+        default=None,
+        description=(
+            "Squared distance between the outputs of both networks before the joint refit, on "
+            "held-out samples, relative to the outputs' variance."
+        ),
+    )
+    output_error_after: float | None = Field(default=None, description="The same after it.")
 
 
 class CompressionReport(ReportModel):

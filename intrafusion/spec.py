@@ -162,6 +162,15 @@ class CompressionSpec(SpecModel):
             "`auto` is `calibration` where there are samples and `none` where there are not."
         ),
     )
+    joint_steps: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        default=None,
+        description=(
+            "Steps of the joint refit: after the consumers are refitted one by one, gradient "
+            "descent lowers the distance between the outputs of both networks on the same "
+            "samples, without labels. 0 leaves it out; unless given, 300 where so many are a "
+            "matter of minutes on one CPU core, else 0."
+        ),
+    )
     steps: Annotated[int, Field(ge=1, le=100)] = Field(
         default=1,
         description=(

@@ -224,6 +224,16 @@ Attention = Annotated[
         rich_help_panel=_SPEC,
     ),
 ]
+JointSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--joint-steps",
+        metavar="N",
+        help="Steps of the joint refit; 0 for none. 300 if they take minutes, unless given.",
+        show_default=False,
+        rich_help_panel=_SPEC,
+    ),
+]
 Steps = Annotated[
     int,
     typer.Option(

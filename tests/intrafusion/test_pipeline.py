@@ -85,9 +85,11 @@ def test_the_report_tells_what_happened() -> None:
 
 def test_progress_starts_and_completes_every_step() -> None:
     seen: list[Progress] = []
-    compress(program_of("vgg"), HALF, samples(), progress=seen.append)
+    spec = CompressionSpec(sparsity=0.5, joint_steps=3)
+    compress(program_of("vgg"), spec, samples(), progress=seen.append)
     steps = list(dict.fromkeys(p.step for p in seen))
-    assert steps == ["fold", "analyse", "allocate", "plan", "fuse", "compensate", "evaluate"]
+    first = ["fold", "analyse", "allocate", "plan", "fuse"]
+    assert steps == [*first, "compensate", "refit jointly", "evaluate"]
     for step in steps:
         of_step = [p for p in seen if p.step == step]
         assert of_step[0].done == 0

@@ -1,0 +1,63 @@
+"""The joint refit: outputs come nearer to the original's, or the program stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from intrafusion import CompressionSpec, Dataset, compress
+from intrafusion.compensation import joint
+from intrafusion.compensation.joint import affordable_steps, refit_jointly
+from intrafusion.program import Program
+from tests.intrafusion.programs import example, program_of
+
+SAMPLES = Dataset((example(64, seed=7),))
+
+
+def fused(program: Program) -> Program:
+    """Half of all units, and no samples seen."""
+    return compress(program, CompressionSpec()).program
+
+
+def distance(a: Program, b: Program) -> float:
+    inputs = example(64, seed=8)
+    wanted = b.outputs(inputs)[0]
+    return float((a.outputs(inputs)[0] - wanted).square().mean() / wanted.var())
+
+
+def test_outputs_come_nearer_on_samples_it_never_saw() -> None:
+    program = program_of("resnet")
+    compressed = fused(program)
+    refitted = refit_jointly(program, compressed, SAMPLES.inputs, steps=60)
+    assert refitted.error_after < refitted.error_before
+    assert distance(refitted.program, program) < 0.95 * distance(compressed, program)
+    assert distance(compressed, fused(program)) == 0  # what was given is not touched
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    program = program_of("vgg")
+    compressed = fused(program)
+    first, second = (
+        refit_jointly(program, compressed, SAMPLES.inputs, steps=12, seed=3).program.tensors
+        for _ in range(2)
+    )
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_what_gets_worse_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joint, "RATE", 10.0)
+    program = program_of("vgg")
+    compressed = fused(program)
+    refitted = refit_jointly(program, compressed, SAMPLES.inputs, steps=5)
+    assert refitted.program is compressed
+    assert refitted.error_after == refitted.error_before
+
+
+def test_it_runs_unasked_only_where_it_is_cheap() -> None:
+    assert affordable_steps(10**7, 5 * 10**6) == joint.STEPS
+    assert affordable_steps(4 * 10**9, 2 * 10**9) == 0
+    few = Dataset((example(4),))
+    report = compress(program_of("vgg"), CompressionSpec(joint_steps=7), few).report
+    assert report.compensation.joint_steps == 7
+    assert report.compensation.output_error_after is not None
+    assert "refit jointly" in report.seconds
