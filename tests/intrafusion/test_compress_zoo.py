@@ -19,7 +19,9 @@ def test_half_of_everything_goes_and_the_outputs_are_finite(name: str, with_samp
     architecture = next(a for a in ZOO if a.name == name)
     program = load(randomise(architecture.build()), example_inputs=architecture.inputs(2))
     samples = Dataset(architecture.inputs(24)) if with_samples else None
-    smaller = compress(program, CompressionSpec(sparsity=0.5), samples).program
+    smaller = compress(
+        program, CompressionSpec(sparsity=0.5, allocation="uniform"), samples
+    ).program
     assert smaller.parameter_count < 0.6 * program.parameter_count
     for batch in (1, 5):
         inputs = architecture.inputs(batch)
@@ -39,6 +41,6 @@ class RootMeanSquare(nn.Module):
 
 def test_channels_under_an_rms_norm_go_with_a_warning() -> None:
     program = load(RootMeanSquare().eval(), input_shapes=[(1, 5)])
-    report = compress(program, CompressionSpec(sparsity=0.5)).report
+    report = compress(program, CompressionSpec(sparsity=0.5, allocation="uniform")).report
     assert [(g.name, g.kept) for g in report.groups] == [("embed.weight", 6)]
     assert report.groups[0].warnings
