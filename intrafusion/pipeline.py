@@ -100,11 +100,11 @@ def compress(
     given = _dataset(calibration, program)
     measured_on = _dataset(evaluation, program)
     job = _job(spec, given, clock)
-    compressed, compensation = program, CompensationReport(mode="none")
+    compressed, compensation = widened(program), CompensationReport(mode="none")
     with torch.no_grad():
         for number in range(1, spec.steps + 1):
             with clock.step("fold"):
-                folded = fold_batch_norm(widened(compressed), epsilon=job.method.epsilon)
+                folded = fold_batch_norm(compressed, epsilon=job.method.epsilon)
             with clock.step("analyse"):
                 analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
             context = _context(analysis, folded, given, spec.seed)
@@ -115,6 +115,7 @@ def compress(
             if due:
                 compressed, compensation = _round(job, compressed, folded, context, due)
         compressed, compensation = _refit_jointly(job, program, compressed, compensation)
+        compressed = narrowed(compressed, program)
         _check_finite(compressed)
         with clock.step("evaluate"):
             result = evaluate(program, compressed, measured_on, given)
@@ -227,7 +228,7 @@ def _round(
                 holdout_error=fitted.holdout_error,
             )
     compressed = replace(compressed, plan=plan_of(program, folded, removal))
-    return narrowed(compressed, program), compensation
+    return compressed, compensation
 
 
 def _refit_jointly(
@@ -244,13 +245,13 @@ def _refit_jointly(
     with job.clock.step("refit jointly", steps):
         refitted = refit_jointly(
             widened(program),
-            widened(compressed),
+            compressed,
             tuple(wide(x) for x in job.samples.inputs),
             steps=steps,
             seed=job.spec.seed,
             progress=job.clock.report,
         )
-    return narrowed(refitted.program, program), compensation.model_copy(
+    return refitted.program, compensation.model_copy(
         update={
             "joint_steps": steps,
             "output_error_before": refitted.error_before,
