@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from intrafusion.program import Program
-from intrafusion.program.program import module_tree
 
 BATCH = 64
 RATE = 3e-3
@@ -112,11 +111,8 @@ class _Student:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        tensors = {
-            name: tensor.clone() if name in program.trainable else tensor
-            for name, tensor in program.tensors.items()
-        }
-        self._network = fx.GraphModule(module_tree(tensors, program.trainable), program.graph)
+        own = {name: program.tensors[name].clone() for name in program.trainable}
+        self._network = replace(program, tensors={**program.tensors, **own}).network()
         named = dict(self._network.named_parameters())
         self._named = {name: p for name, p in named.items() if p.is_floating_point()}
         for parameter in self.parameters:

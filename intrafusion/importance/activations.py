@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from intrafusion.channels import Analysis, Binding, Group, Role
 from intrafusion.channels.planes import core, varying
 from intrafusion.channels.walk import Value
-from intrafusion.program.program import Program, module_tree
+from intrafusion.program import Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,7 @@ class _Watch(fx.Interpreter):
         statistic: Callable[[Tensor], Tensor],
         where: Mapping[Group, tuple[Reading, ...]],
     ) -> None:
-        root = module_tree(program.tensors, program.trainable)
-        super().__init__(fx.GraphModule(root, program.graph))
+        super().__init__(program.network())
         self.statistic = statistic
         self.seen: dict[Group, dict[Reading, Tensor]] = {group: {} for group in where}
         self.due: dict[str, list[tuple[Group, Reading]]] = {}

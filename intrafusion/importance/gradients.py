@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from intrafusion.program.program import Program, module_tree
+from intrafusion.program import Program
 
 BATCH = 64
 
@@ -21,7 +21,7 @@ def loss_gradients(
         samples: one tensor per input, (samples, …).
         labels: class indices (samples,).
     """
-    network = fx.GraphModule(module_tree(program.tensors, program.trainable), program.graph)
+    network = program.network()
     parameters = dict(network.named_parameters())
     for parameter in parameters.values():
         parameter.requires_grad_()

@@ -18,7 +18,6 @@ from torch import Tensor, fx
 from intrafusion.channels import Analysis, Group
 from intrafusion.channels.walk import Value
 from intrafusion.importance.activations import Reading, readings
-from intrafusion.program.program import module_tree
 
 MAX_ROWS = 20_000
 """Positions looked at per reading, over all samples."""
@@ -94,10 +93,7 @@ class _Watch(fx.Interpreter):
     """Runs the program with gradients and keeps the values that are asked for."""
 
     def __init__(self, analysis: Analysis, nodes: set[str]) -> None:
-        program = analysis.program
-        network = fx.GraphModule(module_tree(program.tensors, program.trainable), program.graph)
-        network.requires_grad_()
-        super().__init__(network)
+        super().__init__(analysis.program.network().requires_grad_())
         self.nodes, self.scales = nodes, list[Tensor]()
         self.outputs: list[Tensor] = []
         self.values: dict[str, Tensor] = {}

@@ -64,9 +64,13 @@ class Program:
             outputs: tuple[Tensor, ...] = self._runner(*inputs)
         return outputs
 
+    def network(self) -> fx.GraphModule:
+        """A module that computes the program; its parameters are the program's tensors."""
+        return fx.GraphModule(module_tree(self.tensors, self.trainable), self.graph)
+
     @cached_property
     def _runner(self) -> fx.GraphModule:
-        return fx.GraphModule(module_tree(self.tensors, self.trainable), self.graph)
+        return self.network()
 
     @property
     def parameter_count(self) -> int:
