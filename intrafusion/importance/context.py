@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,7 @@ from intrafusion.importance import IMPORTANCE
 from intrafusion.importance.activations import Reading, observe
 from intrafusion.importance.gradients import loss_gradients
 from intrafusion.importance.sensitivity import sense
-
-if TYPE_CHECKING:
-    from intrafusion.importance.reconstruction import Selection
+from intrafusion.importance.subset import Selection, select
 
 Need = Literal["nothing", "samples", "labels"]
 
@@ -78,8 +76,6 @@ class Context:
 
         Only what needs samples may read it.
         """
-        from intrafusion.importance.reconstruction import select
-
         assert self.samples is not None
         sensed = sense(self.analysis, self.samples, self.seed)
         return {group: select(places) for group, places in sensed.items() if places}

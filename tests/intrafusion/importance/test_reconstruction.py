@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from intrafusion.importance import sensitivity
 from intrafusion.importance.context import criterion_named
-from intrafusion.importance.reconstruction import select
 from intrafusion.importance.sensitivity import Sensed, sense
+from intrafusion.importance.subset import select
 from tests.intrafusion.importance.networks import context_of, two_layers
 
 
