@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import intrafusion
 from intrafusion.budget.counts import counts, need_of_allocation
@@ -107,7 +108,7 @@ def compress(
                 folded = fold_batch_norm(compressed, epsilon=job.method.epsilon)
             with clock.step("analyse"):
                 analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
-            context = _context(analysis, folded, given, spec.seed)
+            context = Context(analysis, folded.moments, spec.seed, job.inputs, job.labels)
             if number == 1:
                 with clock.step("allocate"):
                     first, wanted = analysis, counts(context, job.criterion, job.spec)
@@ -147,16 +148,18 @@ class _Job:
         spec: the user's choices, and what stands behind their names:
         method: how units become fewer.
         criterion: that scores units.
-        given: the calibration samples, for criteria to look at.
-        samples: the same if consumers are to be refitted on them.
+        inputs: the calibration samples, as the folded program computes, for criteria to look at.
+        labels: theirs.
+        samples: the same inputs if consumers are to be refitted on them.
         clock: that is told how far the work is.
     """
 
     spec: CompressionSpec
     method: Method
     criterion: Criterion
-    given: Dataset | None
-    samples: Dataset | None
+    inputs: tuple[Tensor, ...] | None
+    labels: Tensor | None
+    samples: tuple[Tensor, ...] | None
     clock: _Clock
 
 
@@ -164,12 +167,13 @@ def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
     """Check that what the choices need is there, before any work."""
     spec = _decided(spec, samples=given is not None)
     method, criterion = METHODS[spec.method], criterion_named(spec.importance)
-    labelled = given is not None and given.labels is not None
+    inputs = None if given is None else tuple(wide(x) for x in given.inputs)
+    labels = None if given is None else given.labels
     for choice, need in (
         (f"importance {spec.importance!r}", criterion.needs),
         (f"allocation {spec.allocation!r}", need_of_allocation(spec.allocation)),
     ):
-        check_need(choice, need, samples=given is not None, labels=labelled)
+        check_need(choice, need, samples=given is not None, labels=labels is not None)
     if spec.compensation == "calibration" and given is None:
         raise IntraFusionError(
             ErrorCode.DATASET_TOO_SMALL,
@@ -179,7 +183,7 @@ def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
     refitted = spec.compensation == "calibration" or (
         spec.compensation == "auto" and method.compensated
     )
-    return _Job(spec, method, criterion, given, given if refitted else None, clock)
+    return _Job(spec, method, criterion, inputs, labels, inputs if refitted else None, clock)
 
 
 def _decided(spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
@@ -217,12 +221,11 @@ def _round(
     compressed, compensation = removal.program, CompensationReport(mode="none")
     with clock.step("compensate"):
         if samples is not None:
-            inputs = tuple(wide(x) for x in samples.inputs)
-            fitted = refit(analysis, removal, maps, inputs, seed=spec.seed, progress=clock.report)
+            fitted = refit(analysis, removal, maps, samples, seed=spec.seed, progress=clock.report)
             compressed = replace(compressed, tensors=fitted.tensors)
             compensation = CompensationReport(
                 mode="calibration",
-                samples=len(samples),
+                samples=len(samples[0]),
                 layers=fitted.layers,
                 fit_error=fitted.fit_error,
                 holdout_error=fitted.holdout_error,
@@ -246,7 +249,7 @@ def _refit_jointly(
         refitted = refit_jointly(
             widened(program),
             compressed,
-            tuple(wide(x) for x in job.samples.inputs),
+            job.samples,
             steps=steps,
             seed=job.spec.seed,
             progress=job.clock.report,
@@ -329,14 +332,6 @@ def _due(analysis: Analysis, wanted: Mapping[Group, int], share: float) -> dict[
 def _layout(group: Group) -> tuple[tuple[str, int], ...]:
     """What makes a group the same one after units have gone: where its units stand, how often."""
     return tuple((str(binding), binding.index.shape[1]) for binding in group.bindings)
-
-
-def _context(analysis: Analysis, folded: Folded, given: Dataset | None, seed: int) -> Context:
-    """What criteria look at; samples in float32, as the folded program computes."""
-    if given is None:
-        return Context(analysis, folded.moments, seed)
-    inputs = tuple(wide(x) for x in given.inputs)
-    return Context(analysis, folded.moments, seed, inputs, given.labels)
 
 
 def _check_finite(program: Program) -> None:

@@ -97,7 +97,7 @@ class _Problem:
         return spend(ladders, errors, self.size, self.goal)
 
     def check(self, kept: Sequence[int], spec: CompressionSpec) -> None:
-        """Raise `BUDGET_UNREACHABLE` if the goal is missed though it counts cost."""
+        """Raise `BUDGET_UNREACHABLE` if a goal of parameters or MACs is missed."""
         kind, _ = spec.budget
         cost = self.size(np.array(kept, float))
         if kind != "sparsity" and cost > self.goal:

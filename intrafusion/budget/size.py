@@ -62,7 +62,7 @@ def units(groups: Sequence[Group]) -> Size:
 def parameters(analysis: Analysis, groups: Sequence[Group]) -> Size:
     """Parameter elements."""
     numbers = {group: number for number, group in enumerate(groups)}
-    lengths = _Lengths(len(groups))
+    lengths = _Lengths(groups)
     terms = []
     for name in sorted(analysis.program.trainable):
         term = []
@@ -71,7 +71,7 @@ def parameters(analysis: Analysis, groups: Sequence[Group]) -> Size:
             for group, binding in analysis.bindings.get((name, dim), ()):
                 if group in numbers:
                     own[numbers[group]] += binding.index.numel()
-            term.append(lengths.add(size, own, groups))
+            term.append(lengths.add(size, own))
         terms.append(term)
     return lengths.size(terms)
 
@@ -81,15 +81,12 @@ def macs(analysis: Analysis, groups: Sequence[Group]) -> Size:
     owner = np.full(analysis.units.unit.max() + 1, -1)
     for number, group in enumerate(groups):
         owner[group.units.numpy()] = number
-    lengths = _Lengths(len(groups))
+    lengths = _Lengths(groups)
     batch = analysis.program.example_inputs[0].shape[0]
-    per_sample = lengths.add(1 / batch, {}, groups)
+    per_sample = lengths.add(1 / batch, {})
     terms = [
         [per_sample]
-        + [
-            lengths.add(int(one), _owners(one, analysis.units.unit, owner), groups)
-            for one in product
-        ]
+        + [lengths.add(int(one), _owners(one, analysis.units.unit, owner)) for one in product]
         for product in products(analysis.walk)
     ]
     return lengths.size(terms)
@@ -114,16 +111,16 @@ def _owners(
 class _Lengths:
     """Lengths as they are met; `add` gives each its position."""
 
-    def __init__(self, groups: int) -> None:
-        self.groups = groups
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.units = [len(group) for group in groups]
         self.base: list[float] = []
         self.shares: list[Floats] = []
 
-    def add(self, size: float, positions: dict[int, int], groups: Sequence[Group]) -> int:
+    def add(self, size: float, positions: dict[int, int]) -> int:
         """`positions` of a length of `size` belong to the groups of these numbers."""
-        share = np.zeros(self.groups)
+        share = np.zeros(len(self.units))
         for number, count in positions.items():
-            share[number] = count / len(groups[number])
+            share[number] = count / self.units[number]
         self.base.append(size - sum(positions.values()))
         self.shares.append(share)
         return len(self.base) - 1
@@ -133,5 +130,5 @@ class _Lengths:
         table = np.full((len(rows), max(map(len, rows), default=1)), -1)
         for row, term in zip(table, rows, strict=True):
             row[: len(term)] = term
-        shares = np.array(self.shares).reshape(-1, self.groups)
+        shares = np.array(self.shares).reshape(-1, len(self.units))
         return Size(np.array(self.base), shares, table)

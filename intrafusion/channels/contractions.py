@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from intrafusion.channels.planes import FROZEN, along, core, varying
-from intrafusion.channels.walk import Value, Walk
+from intrafusion.channels.walk import Value, Walk, values_in
+from intrafusion.program import torch_private
 from intrafusion.program.nodes import arguments, count_uses, name_of
 
 _MOVING = frozenset(
@@ -97,7 +97,8 @@ class _Search:
         self._trails: dict[fx.Node, _Trail] = {}
         self._followed: set[tuple[fx.Node, fx.Node]] = set()
         for number, (node, planes) in enumerate(walk.contractions):
-            operands = [leaf for leaf in tree_leaves(node.args) if isinstance(leaf, fx.Node)]
+            leaves, _ = torch_private.flatten(node.args)
+            operands = [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
             for operand, plane in zip(operands, planes, strict=False):
                 if number not in failed:
                     self._follow(node, operand, _atoms(plane), {number})
@@ -161,8 +162,7 @@ class _Search:
         return torch.cat([_atoms(plane) for plane in planes] or [_Trail().atoms])
 
     def _values(self, node: fx.Node) -> list[Value]:
-        leaves = tree_leaves([self._walk.values[node]])
-        return [leaf for leaf in leaves if isinstance(leaf, Value)]
+        return list(values_in([self._walk.values[node]]))
 
     def _met(self, node: fx.Node, source: Any, atoms: Tensor) -> Tensor:
         """The atoms of `source` that stand where `node` has `atoms`."""

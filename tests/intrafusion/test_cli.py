@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +330,21 @@ def group(name: str, *layers: str, units: int = 8, share: float = 0.1) -> GroupR
     )
 
 
+def inspected(
+    groups: Sequence[GroupReport] = (), frozen: Sequence[FrozenReport] = ()
+) -> InspectionReport:
+    return InspectionReport(
+        source="module",
+        parameters=100,
+        macs=100,
+        coverage=1,
+        inputs=[],
+        groups=list(groups),
+        frozen=list(frozen),
+        warnings=[],
+    )
+
+
 def text_of(table: Table) -> str:
     console = Console(width=160)
     with console.capture() as capture:
@@ -346,16 +361,7 @@ def test_alike_groups_of_repeated_blocks_are_one_row() -> None:
     ]
     other = group("stem.weight", "cls[2]", *(f"l{i}.weight[1]" for i in range(6)), share=0.999)
     wider = group("b.7.up.weight", "b.7.up.weight[0]", "b.7.down.weight[1]", units=16)
-    report = InspectionReport(
-        source="module",
-        parameters=100,
-        macs=100,
-        coverage=1,
-        inputs=[],
-        groups=[*blocks, other, wider],
-        frozen=[],
-        warnings=[],
-    )
+    report = inspected(groups=[*blocks, other, wider])
     rows = [
         [c.strip() for c in line.split("│")[1:-1]]
         for line in text_of(tables.groups(report)).splitlines()
@@ -372,16 +378,7 @@ def test_what_is_frozen_is_listed_by_its_reason() -> None:
         return FrozenReport(parameter=parameter, dimension=0, channels=4, op=op, reason="for it")
 
     frozen = [*(entry(f"h.{i}.weight", "sort") for i in range(3)), entry("fc.bias", "output")]
-    report = InspectionReport(
-        source="module",
-        parameters=100,
-        macs=100,
-        coverage=1,
-        inputs=[],
-        groups=[],
-        frozen=frozen,
-        warnings=[],
-    )
+    report = inspected(frozen=frozen)
     text = text_of(tables.frozen(report))
     assert "│ sort      │ for it │ h.{0…2}.weight[0] │" in text
     assert "│ output    │ for it │ fc.bias[0]        │" in text
