@@ -32,9 +32,11 @@ test-fast: install  ## The tests that take seconds
 demo: install    ## Start a server, compress a network over REST, compare, stop (results in demo/)
 	$(BIN)/python -m examples.demo
 
-benchmarks: install  ## Every table of benchmarks/results, measured again (downloads Fashion-MNIST)
+benchmarks: install  ## Every table of benchmarks/results, measured again: hours (downloads Fashion-MNIST)
 	$(BIN)/python -m benchmarks.first_slice
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.zoo --jobs 2
 
 hooks: install   ## Check each commit with ruff and mypy before it is made
 	$(BIN)/pre-commit install
