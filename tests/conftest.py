@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from benchmarks.architectures import import_torchvision
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
+
+# The same examples in every run, so that a commit that passed passes again. New ones are looked
+# for on purpose: HYPOTHESIS_PROFILE=explore, and RANDOM_GRAPHS says how many networks to draw.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", derandomize=False, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session", name="torchvision")
