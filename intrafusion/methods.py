@@ -28,16 +28,14 @@ class Task:
     Attributes:
         context: the program, and what criteria may look at.
         counts: how many units each group keeps, for the groups that lose some.
-        spec: the user's choices.
+        spec: the user's choices; its `producers` is not `auto`.
         criterion: that scores the units.
-        producers: what makes a fused unit.
     """
 
     context: Context
     counts: Mapping[Group, int]
     spec: CompressionSpec
     criterion: Criterion
-    producers: Producers
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ def fused(task: Task) -> Iterator[tuple[Group, FusionMap]]:
     trainable = task.context.analysis.program.trainable
     for group in task.counts:
         coupling = _coupling(task, group, trainable)
-        yield group, fusion_map(coupling.plan, coupling.kept, task.producers)
+        producers: Producers = "keep" if task.spec.producers == "keep" else "mean"
+        yield group, fusion_map(coupling.plan, coupling.kept, producers)
 
 
 def pruned(task: Task) -> Iterator[tuple[Group, FusionMap]]:

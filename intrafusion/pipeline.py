@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +14,7 @@ from intrafusion.budget.counts import counts, need_of_allocation
 from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Analysis, Group, analyse, remove
+from intrafusion.clock import Clock
 from intrafusion.compensation import refit, restore_variance
 from intrafusion.compensation.joint import affordable_steps, refit_jointly
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -33,9 +32,7 @@ from intrafusion.report import (
     FrozenReport,
     GroupReport,
     InspectionReport,
-    Progress,
     ProgressListener,
-    Step,
 )
 from intrafusion.spec import CompressionSpec
 
@@ -96,45 +93,35 @@ def compress(
         IntraFusionError: `NOTHING_TO_PRUNE`, `DATASET_*` where samples do not fit the network,
             `COMPRESSION_FAILED` when the result fails its self-check.
     """
-    clock = _Clock(progress)
+    clock = Clock(progress)
     program = program.to(_device(device))
     given = _dataset(calibration, program)
     measured_on = _dataset(evaluation, program)
-    job = _job(spec, given, clock)
-    compressed, compensation = widened(program), CompensationReport(mode="none")
+    job = _job(program, spec, given, clock)
     with torch.no_grad():
-        for number in range(1, spec.steps + 1):
-            with clock.step("fold"):
-                folded = fold_batch_norm(compressed, epsilon=job.method.epsilon)
-            with clock.step("analyse"):
-                analysis = analyse(folded.program, whole_heads=spec.attention == "heads")
-            context = Context(analysis, folded.moments, spec.seed, job.inputs, job.labels)
-            if number == 1:
-                with clock.step("allocate"):
-                    first, wanted = analysis, counts(context, job.criterion, job.spec)
-            due = _due(analysis, wanted, number / spec.steps)
-            if due:
-                compressed, compensation = _round(job, compressed, folded, context, due)
-        compressed, compensation = _refit_jointly(job, program, compressed, compensation)
-        compressed = narrowed(compressed, program)
-        _check_finite(compressed)
+        start = _look(job, widened(program))
+        with clock.step("allocate"):
+            wanted = counts(start.context, job.criterion, job.spec)
+        made = _make(job, start, wanted)
         with clock.step("evaluate"):
-            result = evaluate(program, compressed, measured_on, given)
+            result = evaluate(program, made.program, measured_on, given)
     return Compression(
-        compressed,
+        made.program,
         CompressionReport(
             intrafusion_version=intrafusion.__version__,
             torch_version=torch.__version__,
             source=program.source,
             spec=spec,
+            decided=made.spec,
             before=result.before,
             after=result.after,
             fidelity=result.fidelity,
             groups=[
-                _group_report(first, group, wanted.get(group, len(group))) for group in first.groups
+                _group_report(start.context.analysis, group, made.counts.get(group, len(group)))
+                for group in start.context.analysis.groups
             ],
-            compensation=compensation,
-            warnings=[*program.notes, *_fit_warnings(compensation)],
+            compensation=made.compensation,
+            warnings=[*program.notes, *_fit_warnings(made.compensation)],
             seconds=clock.seconds,
         ),
     )
@@ -145,7 +132,8 @@ class _Job:
     """What all rounds share.
 
     Attributes:
-        spec: the user's choices, and what stands behind their names:
+        program: the original.
+        spec: the user's choices with what `auto` stands for, and what stands behind their names:
         method: how units become fewer.
         criterion: that scores units.
         inputs: the calibration samples, as the folded program computes, for criteria to look at.
@@ -154,19 +142,45 @@ class _Job:
         clock: that is told how far the work is.
     """
 
+    program: Program
     spec: CompressionSpec
     method: Method
     criterion: Criterion
     inputs: tuple[Tensor, ...] | None
     labels: Tensor | None
     samples: tuple[Tensor, ...] | None
-    clock: _Clock
+    clock: Clock
 
 
-def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
+@dataclass(frozen=True)
+class _View:
+    """A program to make smaller, its batch norms folded, and what criteria may look at."""
+
+    program: Program
+    folded: Folded
+    context: Context
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A smaller program, what each group keeps in it, how it was corrected, and by which spec."""
+
+    program: Program
+    counts: Mapping[Group, int]
+    compensation: CompensationReport
+    spec: CompressionSpec
+
+
+def _job(program: Program, spec: CompressionSpec, given: Dataset | None, clock: Clock) -> _Job:
     """Check that what the choices need is there, before any work."""
+    if spec.compensation == "calibration" and given is None:
+        raise IntraFusionError(
+            ErrorCode.DATASET_TOO_SMALL,
+            "compensation 'calibration' needs calibration samples, and there are none.",
+            "Give a calibration set, or choose compensation 'auto' or 'none'.",
+        )
     spec = _decided(spec, samples=given is not None)
-    method, criterion = METHODS[spec.method], criterion_named(spec.importance)
+    criterion = criterion_named(spec.importance)
     inputs = None if given is None else tuple(wide(x) for x in given.inputs)
     labels = None if given is None else given.labels
     for choice, need in (
@@ -174,48 +188,70 @@ def _job(spec: CompressionSpec, given: Dataset | None, clock: _Clock) -> _Job:
         (f"allocation {spec.allocation!r}", need_of_allocation(spec.allocation)),
     ):
         check_need(choice, need, samples=given is not None, labels=labels is not None)
-    if spec.compensation == "calibration" and given is None:
-        raise IntraFusionError(
-            ErrorCode.DATASET_TOO_SMALL,
-            "compensation 'calibration' needs calibration samples, and there are none.",
-            "Give a calibration set, or choose compensation 'auto' or 'none'.",
-        )
-    refitted = spec.compensation == "calibration" or (
-        spec.compensation == "auto" and method.compensated
-    )
-    return _Job(spec, method, criterion, inputs, labels, inputs if refitted else None, clock)
+    samples = inputs if spec.compensation == "calibration" else None
+    return _Job(program, spec, METHODS[spec.method], criterion, inputs, labels, samples, clock)
 
 
 def _decided(spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
-    """`spec` with what `auto` stands for."""
+    """`spec` with what `auto` stands for; `joint_steps` is left to the sizes of the programs."""
     rebuilds = samples and spec.method != "intra-fusion-published"
-    importance, allocation = spec.importance, spec.allocation
-    if importance == "auto":
-        importance = "reconstruction" if rebuilds else "l1"
-    if allocation == "auto":
-        allocation = "reconstruction" if rebuilds else "uniform"
-    return spec.model_copy(update={"importance": importance, "allocation": allocation})
+    refits = samples and METHODS[spec.method].compensated
+    compensation = spec.compensation
+    if compensation == "auto":
+        compensation = "calibration" if refits else "none"
+    chosen = {
+        "importance": "reconstruction" if rebuilds else "l1",
+        "allocation": "reconstruction" if rebuilds else "uniform",
+        "compensation": compensation,
+        "producers": "keep" if compensation == "calibration" else "mean",
+    }
+    open_ = {name: choice for name, choice in chosen.items() if getattr(spec, name) == "auto"}
+    return spec.model_copy(update=open_)
+
+
+def _look(job: _Job, program: Program) -> _View:
+    """Fold and analyse `program`."""
+    with job.clock.step("fold"):
+        folded = fold_batch_norm(program, epsilon=job.method.epsilon)
+    with job.clock.step("analyse"):
+        analysis = analyse(folded.program, whole_heads=job.spec.attention == "heads")
+    context = Context(analysis, folded.moments, job.spec.seed, job.inputs, job.labels)
+    return _View(program, folded, context)
+
+
+def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
+    """The program of `start` with so many units in each group, corrected and checked."""
+    view, compressed = start, start.program
+    compensation = CompensationReport(mode="none")
+    for number in range(1, job.spec.steps + 1):
+        if number > 1:
+            view = _look(job, compressed)
+        due = _due(view.context.analysis, counts, number / job.spec.steps)
+        if due:
+            compressed, compensation = _round(job, view, due)
+    compressed, compensation = _refit_jointly(job, compressed, compensation)
+    compressed = narrowed(compressed, job.program)
+    _check_finite(compressed)
+    spec = job.spec.model_copy(update={"joint_steps": compensation.joint_steps})
+    return _Made(compressed, counts, compensation, spec)
 
 
 def _round(
-    job: _Job, program: Program, folded: Folded, context: Context, counts: Mapping[Group, int]
+    job: _Job, view: _View, counts: Mapping[Group, int]
 ) -> tuple[Program, CompensationReport]:
-    """`program` with so many units in each group, and how its consumers were corrected."""
-    spec, samples, clock, analysis = job.spec, job.samples, job.clock, context.analysis
-    producers = spec.producers
-    if producers == "auto":
-        producers = "mean" if samples is None else "keep"
+    """The program of `view` with so many units per group, and how its consumers were corrected."""
+    spec, samples, clock = job.spec, job.samples, job.clock
+    analysis, moments = view.context.analysis, view.folded.moments
+    task = Task(view.context, counts, spec, job.criterion)
     maps = {}
     with clock.step("plan", len(counts)):
-        for group, mapping in job.method.maps(
-            Task(context, counts, spec, job.criterion, producers)
-        ):
+        for group, mapping in job.method.maps(task):
             maps[group] = mapping
             clock.report(len(maps), len(counts))
     with clock.step("fuse"):
         tensors = fuse(analysis, maps)
         if samples is None and job.method.compensated:
-            tensors = restore_variance(analysis, maps, tensors, folded.moments)
+            tensors = restore_variance(analysis, maps, tensors, moments)
         survivors = {group: mapping.kept for group, mapping in maps.items()}
         removal = remove(analysis, survivors, tensors)
     compressed, compensation = removal.program, CompensationReport(mode="none")
@@ -230,24 +266,24 @@ def _round(
                 fit_error=fitted.fit_error,
                 holdout_error=fitted.holdout_error,
             )
-    compressed = replace(compressed, plan=plan_of(program, folded, removal))
+    compressed = replace(compressed, plan=plan_of(view.program, view.folded, removal))
     return compressed, compensation
 
 
 def _refit_jointly(
-    job: _Job, program: Program, compressed: Program, compensation: CompensationReport
+    job: _Job, compressed: Program, compensation: CompensationReport
 ) -> tuple[Program, CompensationReport]:
-    """`compressed` refitted to the outputs of `program`, if there are samples to do so."""
+    """`compressed` refitted to the original's outputs, if there are samples to do so."""
     if job.samples is None:
         return compressed, compensation
     steps = job.spec.joint_steps
     if steps is None:
-        steps = affordable_steps(macs(program), macs(compressed))
+        steps = affordable_steps(macs(job.program), macs(compressed))
     if not steps:
         return compressed, compensation
     with job.clock.step("refit jointly", steps):
         refitted = refit_jointly(
-            widened(program),
+            widened(job.program),
             compressed,
             job.samples,
             steps=steps,
@@ -261,29 +297,6 @@ def _refit_jointly(
             "output_error_after": refitted.error_after,
         }
     )
-
-
-@dataclass
-class _Clock:
-    """Tells the listener where the work is, and keeps the seconds each step took in all rounds."""
-
-    listener: ProgressListener
-    seconds: dict[str, float] = field(default_factory=dict)
-    at: Progress = field(default_factory=lambda: Progress("load", 0, 1))
-
-    @contextmanager
-    def step(self, step: Step, total: int = 1) -> Iterator[None]:
-        self.at = Progress(step, 0, total)
-        self.listener(self.at)
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = self.seconds.get(step, 0) + time.perf_counter() - start
-        if self.at.done < self.at.total:
-            self.report(self.at.total, self.at.total)
-
-    def report(self, done: int, total: int) -> None:
-        self.at = Progress(self.at.step, done, total)
-        self.listener(self.at)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -154,7 +154,10 @@ class CompressionReport(ReportModel):
     intrafusion_version: str
     torch_version: str
     source: str
-    spec: CompressionSpec
+    spec: CompressionSpec = Field(description="What was asked for.")
+    decided: CompressionSpec = Field(
+        description="What was done: the same with nothing left to decide, so without any `auto`."
+    )
     before: Measurement
     after: Measurement
     fidelity: Fidelity | None

@@ -57,6 +57,7 @@ REPORT = CompressionReport(
     torch_version="0",
     source="torchscript",
     spec=CompressionSpec(),
+    decided=CompressionSpec(),
     before=Measurement(
         parameters=200_000,
         macs=1_000_000,

@@ -83,6 +83,30 @@ def test_the_report_tells_what_happened() -> None:
     } <= report.seconds.keys()
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_the_report_tells_what_was_asked_for_and_what_was_done(given: bool) -> None:
+    asked = CompressionSpec(parameters=0.5)
+    data = samples(64) if given else None
+    result = compress(program_of("vgg"), asked, data)
+    assert result.report.spec == asked
+    decided = result.report.decided
+    assert decided.parameters == 0.5
+    assert "auto" not in decided.model_dump().values()
+    assert None not in (decided.joint_steps, decided.round_to)
+    if given:
+        assert (decided.importance, decided.allocation) == ("reconstruction", "reconstruction")
+        assert (decided.producers, decided.compensation) == ("keep", "calibration")
+        assert decided.joint_steps == 300
+    else:
+        assert (decided.importance, decided.allocation) == ("l1", "uniform")
+        assert (decided.producers, decided.compensation) == ("mean", "none")
+        assert decided.joint_steps == 0
+    # What was done is a spec like any other, and gives the same again.
+    again = compress(program_of("vgg"), decided, data)
+    assert again.report.decided == decided
+    assert torch.equal(again.program(example()), result.program(example()))
+
+
 def test_progress_starts_and_completes_every_step() -> None:
     seen: list[Progress] = []
     spec = CompressionSpec(sparsity=0.5, joint_steps=3)

@@ -24,6 +24,7 @@ REPORT = CompressionReport(
     torch_version="0",
     source="play",
     spec=CompressionSpec(),
+    decided=CompressionSpec(),
     before=Measurement(parameters=2, macs=2),
     after=Measurement(parameters=1, macs=1),
     fidelity=None,
