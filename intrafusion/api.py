@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from intrafusion.report import Fidelity, Measurement
 from intrafusion.spec import CompressionSpec, ModelDescription
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
@@ -24,24 +25,66 @@ Output = Literal["torchscript", "safetensors", "exported", "onnx"]
 T = TypeVar("T")
 
 
-class JobRequest(ModelDescription):
-    """The body of `POST /v1/jobs`."""
+class Gates(BaseModel):
+    """What the result must hold for the job to pass; checked when it has succeeded."""
 
-    model: str = Field(description="Id of an uploaded model.", examples=["model_…"])
-    spec: CompressionSpec = Field(default_factory=CompressionSpec)
-    calibration: str | None = Field(
-        default=None, description="Id of the dataset on which consumers are refitted."
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_accuracy_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description=(
+            "Most that top-1 accuracy may fall, as a share of all samples: 0.01 is one point. "
+            "Needs labelled evaluation data."
+        ),
+        examples=[0.01],
     )
-    evaluation: str | None = Field(
-        default=None, description="Id of the dataset on which both networks are measured."
+    min_speedup: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Least ratio of the original's latency to the result's.",
+        examples=[1.5],
+    )
+    max_bytes: int | None = Field(
+        default=None, gt=0, description="Most bytes of the first output.", examples=[1_000_000]
+    )
+
+
+Label = Annotated[str, Field(max_length=500)]
+
+
+class JobSettings(ModelDescription):
+    """What a compression is asked for, apart from the files it works on."""
+
+    spec: CompressionSpec = Field(default_factory=CompressionSpec)
+    gates: Gates | None = Field(
+        default=None, description="What the result must hold; see `gates` of the job."
     )
     outputs: list[Output] = Field(
         default=["torchscript", "safetensors"],
         min_length=1,
         description="The forms in which the compressed network is wanted.",
     )
-    metadata: dict[str, str] = Field(
-        default_factory=dict, description="The caller's own labels, given back unchanged."
+    metadata: dict[Annotated[str, Field(max_length=100)], Label] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="The caller's own labels, given back unchanged; jobs are listed by them.",
+        examples=[{"commit": "4f2a9c1"}],
+    )
+
+
+class JobRequest(JobSettings):
+    """The body of `POST /v1/jobs`."""
+
+    model: str = Field(description="Id of an uploaded model.", examples=["model_…"])
+    calibration: str | None = Field(
+        default=None, description="Id of the dataset on which consumers are refitted."
+    )
+    evaluation: str | None = Field(
+        default=None, description="Id of the dataset on which both networks are measured."
     )
 
 
@@ -96,6 +139,30 @@ class Problem(ResponseModel):
     request_id: str | None = None
 
 
+class GateCheck(ResponseModel):
+    """One gate: what was asked for, what came out."""
+
+    name: Literal["max_accuracy_drop", "min_speedup", "max_bytes"]
+    limit: float
+    actual: float | None = Field(description="None where it could not be measured.")
+    passed: bool
+
+
+class GateOutcome(ResponseModel):
+    """Whether the result holds what the job's gates ask for."""
+
+    passed: bool
+    checks: list[GateCheck]
+
+
+class JobResult(ResponseModel):
+    """Both networks as the report measured them."""
+
+    before: Measurement
+    after: Measurement
+    fidelity: Fidelity | None = None
+
+
 class Job(ResponseModel):
     """One compression."""
 
@@ -111,6 +178,11 @@ class Job(ResponseModel):
     worker: str | None = None
     progress: JobProgress | None = None
     error: Problem | None = Field(default=None, description="Why it failed.")
+    result: JobResult | None = Field(default=None, description="What came out, once succeeded.")
+    gates: GateOutcome | None = Field(
+        default=None, description="What became of the gates, once succeeded."
+    )
+    retry_of: str | None = Field(default=None, description="The job that this one repeats.")
     queued_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -10,7 +10,7 @@ from intrafusion.calibration.sniff import check_dataset
 from service.store.blobs import Incoming
 from service.store.database import Database
 from service.store.records import DatasetRecord
-from service.uploads import described, get_upload, keep_upload, page_uploads
+from service.uploads import described, get_upload, keep_upload, page_uploads, remove_upload
 
 
 def keep_dataset(
@@ -37,12 +37,29 @@ def get_dataset(*, database: Database, id: str) -> Dataset:  # noqa: A002
     return described(get_upload(database=database, table=DatasetRecord, id=id), Dataset)
 
 
-def list_datasets(*, database: Database, cursor: str | None, limit: int) -> Page[Dataset]:
+def list_datasets(
+    *,
+    database: Database,
+    cursor: str | None = None,
+    limit: int = 50,
+    sha256: str | None = None,
+    name: str | None = None,
+) -> Page[Dataset]:
     """A page of datasets, newest first."""
     records, following = page_uploads(
-        database=database, table=DatasetRecord, cursor=cursor, limit=limit
+        database=database,
+        table=DatasetRecord,
+        cursor=cursor,
+        limit=limit,
+        sha256=sha256,
+        name=name,
     )
     return Page(data=[described(record, Dataset) for record in records], next=following)
+
+
+def delete_dataset(*, database: Database, id: str) -> None:  # noqa: A002
+    """Forget samples. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads them."""
+    remove_upload(database=database, table=DatasetRecord, id=id)
 
 
 def _kind_of(path: Path) -> str:

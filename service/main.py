@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 import intrafusion
 from intrafusion.api import Problem
-from service.api import artifacts, datasets, jobs, meta, models
+from service.api import artifacts, compress, datasets, events, jobs, meta, models
 from service.api.deps import Resources
 from service.logs import configure_logging
 from service.problems import install_problems
@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await to_thread.run_sync(database.migrate)
         blobs = Blobs(chosen.blobs, spool=chosen.home / "incoming")
         queue = Queue(chosen)
-        upkeep = Upkeep(settings=chosen, database=database, queue=queue)
+        upkeep = Upkeep(settings=chosen, database=database, blobs=blobs, queue=queue)
         app.state.resources = Resources(
             settings=chosen, database=database, blobs=blobs, queue=queue, upkeep=upkeep
         )
@@ -58,8 +58,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMiddleware)
     install_problems(app)
-    for router in (models.router, datasets.router, jobs.router, artifacts.router, meta.router):
-        app.include_router(router)
+    for part in (models, datasets, compress, jobs, events, artifacts, meta):
+        app.include_router(part.router)
     _describe_problems(app)
     return app
 

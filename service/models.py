@@ -7,7 +7,7 @@ from intrafusion.program.sniff import kind_of
 from service.store.blobs import Incoming
 from service.store.database import Database
 from service.store.records import ModelRecord
-from service.uploads import described, get_upload, keep_upload, page_uploads
+from service.uploads import described, get_upload, keep_upload, page_uploads, remove_upload
 
 
 def keep_model(
@@ -35,9 +35,26 @@ def get_model(*, database: Database, id: str) -> Model:  # noqa: A002
     return described(get_upload(database=database, table=ModelRecord, id=id), Model)
 
 
-def list_models(*, database: Database, cursor: str | None, limit: int) -> Page[Model]:
+def list_models(
+    *,
+    database: Database,
+    cursor: str | None = None,
+    limit: int = 50,
+    sha256: str | None = None,
+    name: str | None = None,
+) -> Page[Model]:
     """A page of networks, newest first."""
     records, following = page_uploads(
-        database=database, table=ModelRecord, cursor=cursor, limit=limit
+        database=database,
+        table=ModelRecord,
+        cursor=cursor,
+        limit=limit,
+        sha256=sha256,
+        name=name,
     )
     return Page(data=[described(record, Model) for record in records], next=following)
+
+
+def delete_model(*, database: Database, id: str) -> None:  # noqa: A002
+    """Forget a network. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads it."""
+    remove_upload(database=database, table=ModelRecord, id=id)

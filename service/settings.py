@@ -60,6 +60,23 @@ class Settings(BaseSettings):
         default=60, gt=0, description="Longest a `GET /v1/jobs/{id}?wait=` may hold its answer."
     )
 
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Days after which ended jobs, and uploads that no job refers to, are deleted. "
+            "Unset: they stay until someone deletes them."
+        ),
+    )
+    orphan_hours: float = Field(
+        default=24,
+        gt=0,
+        description="Age at which stored bytes that no record refers to are removed.",
+    )
+    collect_seconds: float = Field(
+        default=3600, gt=0, description="How often the server looks for what has outlived its use."
+    )
+
     job_seconds: int = Field(
         default=6 * 3600, gt=0, description="Wall time after which a job is stopped."
     )

@@ -1,4 +1,4 @@
-"""What the server does unasked: publishes queued jobs and takes lost ones back."""
+"""What the server does unasked: publishes queued jobs, takes lost ones back, tidies up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from datetime import timedelta
 
 import structlog
 from anyio import to_thread
+from obstore.exceptions import BaseError
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.queue import Queue, QueueUnreachableError
+from service.retention import collect_orphans, expire_records
 from service.settings import Settings
 from service.store import jobs
+from service.store.blobs import Blobs
 from service.store.database import Database, now
 from worker.reaper import reap
 
@@ -31,9 +34,12 @@ class Upkeep:
     nothing to claim.
     """
 
-    def __init__(self, *, settings: Settings, database: Database, queue: Queue) -> None:
+    def __init__(
+        self, *, settings: Settings, database: Database, blobs: Blobs, queue: Queue
+    ) -> None:
         self._settings = settings
         self._database = database
+        self._blobs = blobs
         self._queue = queue
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -43,6 +49,7 @@ class Upkeep:
         self._tasks = [
             asyncio.create_task(self._dispatch(), name="dispatcher"),
             asyncio.create_task(self._reap(), name="reaper"),
+            asyncio.create_task(self._collect(), name="collector"),
         ]
 
     async def stop(self) -> None:
@@ -61,7 +68,8 @@ class Upkeep:
         while True:
             await _attempt(self._publish_waiting, "dispatcher")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=_TICK_SECONDS)
+                async with asyncio.timeout(_TICK_SECONDS):  # wait_for may lose a cancellation
+                    await self._wake.wait()
             self._wake.clear()
 
     def _publish_waiting(self) -> bool:
@@ -86,6 +94,18 @@ class Upkeep:
                 self._wake.set()
             await asyncio.sleep(min(_TICK_SECONDS, self._settings.lease_seconds / 3))
 
+    def _tidy(self) -> bool:
+        expired = expire_records(database=self._database, settings=self._settings)
+        orphans = collect_orphans(
+            database=self._database, blobs=self._blobs, settings=self._settings
+        )
+        return bool(expired or orphans)
+
+    async def _collect(self) -> None:
+        while True:
+            await _attempt(self._tidy, "collector")
+            await asyncio.sleep(self._settings.collect_seconds)
+
 
 async def _attempt(work: Callable[[], bool], name: str) -> bool:
     try:
@@ -94,4 +114,6 @@ async def _attempt(work: Callable[[], bool], name: str) -> bool:
         log.warning("the queue is unreachable; queued jobs wait", reason=str(error))
     except SQLAlchemyError as error:
         log.error("the database failed", task=name, reason=str(error))
+    except (OSError, BaseError) as error:
+        log.error("the blob store failed", task=name, reason=str(error))
     return False

@@ -13,7 +13,15 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 from service.ids import Prefix, new_id
 from service.store.blobs import Incoming
 from service.store.database import Database
-from service.store.uploads import Upload, add_upload, find_by_sha256, find_upload, list_uploads
+from service.store.uploads import (
+    Upload,
+    add_upload,
+    delete_upload,
+    find_by_sha256,
+    find_reader,
+    find_upload,
+    list_uploads,
+)
 
 Described = TypeVar("Described", bound=api.Upload)
 
@@ -87,20 +95,48 @@ def get_upload(*, database: Database, table: type[Upload], id: str) -> Upload:  
     with database.read() as session:
         record = find_upload(session, table, id)
     if record is None:
-        what = table.__tablename__.removesuffix("s")
-        raise IntraFusionError(
-            ErrorCode.NOT_FOUND,
-            f"There is no {what} {id}.",
-            f"GET /v1/{table.__tablename__} lists them; POST to it uploads one.",
-            id=id,
-        )
+        raise _absent(table, id)
     return record
 
 
 def page_uploads(
-    *, database: Database, table: type[Upload], cursor: str | None, limit: int
+    *,
+    database: Database,
+    table: type[Upload],
+    cursor: str | None,
+    limit: int,
+    sha256: str | None,
+    name: str | None,
 ) -> tuple[list[Upload], str | None]:
     """A page of uploads, newest first, and the cursor of the next page."""
     with database.read() as session:
-        found = list(list_uploads(session, table, before=cursor, limit=limit + 1))
+        found = list(
+            list_uploads(session, table, before=cursor, limit=limit + 1, sha256=sha256, name=name)
+        )
     return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def remove_upload(*, database: Database, table: type[Upload], id: str) -> None:  # noqa: A002
+    """Forget an upload. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads it."""
+    with database.write() as session:
+        if find_upload(session, table, id) is None:
+            raise _absent(table, id)
+        reader = find_reader(session, id)
+        if reader is not None:
+            raise IntraFusionError(
+                ErrorCode.CONFLICT,
+                f"{id} is read by {reader}, which has not ended.",
+                "Cancel that job or wait for its end.",
+                job=reader,
+            )
+        delete_upload(session, table, id)
+
+
+def _absent(table: type[Upload], id: str) -> IntraFusionError:  # noqa: A002
+    what = table.__tablename__.removesuffix("s")
+    return IntraFusionError(
+        ErrorCode.NOT_FOUND,
+        f"There is no {what} {id}.",
+        f"GET /v1/{table.__tablename__} lists them; POST to it uploads one.",
+        id=id,
+    )

@@ -98,9 +98,15 @@ def lay_out(
     (folder.inputs / ORDER).write_text(order.model_dump_json())
 
 
-def collect(
-    folder: JobFolder, blobs: Blobs, *, job_id: str, request: JobRequest
-) -> list[ArtifactRecord]:
+@dataclass(frozen=True)
+class Results:
+    """What a job left in its folder: its report, and the files as they were stored."""
+
+    report: CompressionReport
+    artifacts: list[ArtifactRecord]
+
+
+def collect(folder: JobFolder, blobs: Blobs, *, job_id: str, request: JobRequest) -> Results:
     """Store the results the job was asked for and describe them.
 
     Raises `INTERNAL` where the job left one out or wrote something that is none.
@@ -111,10 +117,11 @@ def collect(
         if len(text) > _MAX_REPORT_BYTES:
             raise _bad_result(REPORT, "it is too large")
         try:
-            CompressionReport.model_validate_json(text)
+            report = CompressionReport.model_validate_json(text)
         except ValueError as error:
             raise _bad_result(REPORT, "it is no report") from error
-    return [_store(folder, blobs, job_id, name) for name in dict.fromkeys([*wanted, REPORT])]
+    names = dict.fromkeys([*wanted, REPORT])
+    return Results(report, [_store(folder, blobs, job_id, name) for name in names])
 
 
 def _store(folder: JobFolder, blobs: Blobs, job_id: str, name: str) -> ArtifactRecord:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import structlog
 from sqlalchemy.orm import Session
 
-from intrafusion.api import JobRequest
+from intrafusion.api import JobRequest, JobResult
 from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.gates import check_gates
 from service.problems import problem_of
 from service.settings import Settings
 from service.store.blobs import Blobs
@@ -14,7 +15,7 @@ from service.store.database import Database
 from service.store.jobs import Claim, abandon_job, claim_job, find_job, release_job, settle_job
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.uploads import Upload, find_upload
-from worker.folder import Input, JobFolder, collect, job_folder, lay_out
+from worker.folder import Input, JobFolder, Results, collect, job_folder, lay_out
 from worker.process import JobProcess
 from worker.sandbox import job_command, job_environment, job_limits, sandbox_works
 from worker.supervisor import Ending, Verdict, supervise
@@ -52,10 +53,12 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
         record = find_job(session, claim.job_id)
         assert record is not None
         request = JobRequest.model_validate(record.request)
-        model = _input(session, ModelRecord, request.model)
-        calibration = _input(session, DatasetRecord, request.calibration)
-        evaluation = _input(session, DatasetRecord, request.evaluation)
-    assert model is not None
+    try:
+        model, calibration, evaluation = _inputs(database, request)
+    except IntraFusionError as error:
+        with database.write() as session:
+            _fail(session, claim, error)
+        return
     with job_folder(settings.jobs_folder / f"{claim.job_id}-{claim.attempt}") as folder:
         lay_out(
             folder,
@@ -66,27 +69,46 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
             evaluation=evaluation,
         )
         verdict = _run_process(folder, claim, settings, database)
-        artifacts = []
+        results = None
         if verdict.ending is Ending.DONE:
             try:
-                artifacts = collect(folder, blobs, job_id=claim.job_id, request=request)
+                results = collect(folder, blobs, job_id=claim.job_id, request=request)
             except IntraFusionError as error:
                 verdict = Verdict(Ending.FAILED, error)
     log.info("job ended", ending=verdict.ending.name.lower(), error=str(verdict.error or ""))
     with database.write() as session:
         match verdict.ending:
             case Ending.DONE:
-                settle_job(session, claim, outcome="succeeded", artifacts=artifacts)
+                assert results is not None
+                _succeed(session, claim, request, results)
             case Ending.FAILED:
                 reason = verdict.error or IntraFusionError(ErrorCode.INTERNAL, "The job failed.")
-                problem = problem_of(reason).model_dump(mode="json", exclude_none=True)
-                settle_job(session, claim, outcome="failed", error=problem)
+                _fail(session, claim, reason)
             case Ending.CANCELLED:
                 settle_job(session, claim, outcome="cancelled")
             case Ending.RELEASED:
                 release_job(session, claim)
             case Ending.LOST:
                 log.warning("the job was taken back while it ran")
+
+
+def _succeed(session: Session, claim: Claim, request: JobRequest, results: Results) -> None:
+    report = results.report
+    result = JobResult(before=report.before, after=report.after, fidelity=report.fidelity)
+    gates = None if request.gates is None else check_gates(request.gates, report)
+    settle_job(
+        session,
+        claim,
+        outcome="succeeded",
+        result=result.model_dump(mode="json"),
+        gates=None if gates is None else gates.model_dump(mode="json"),
+        artifacts=results.artifacts,
+    )
+
+
+def _fail(session: Session, claim: Claim, reason: IntraFusionError) -> None:
+    problem = problem_of(reason).model_dump(mode="json", exclude_none=True)
+    settle_job(session, claim, outcome="failed", error=problem)
 
 
 def _run_process(
@@ -101,13 +123,24 @@ def _run_process(
         return supervise(process, settings=settings, database=database, claim=claim)
 
 
-def _input(
-    session: Session,
-    table: type[Upload],
-    id: str | None,  # noqa: A002
-) -> Input | None:
-    if id is None:
-        return None
+def _inputs(database: Database, request: JobRequest) -> tuple[Input, Input | None, Input | None]:
+    """The uploads that the job reads. Raises `NOT_FOUND` for one deleted as the job was queued."""
+    calibration, evaluation = request.calibration, request.evaluation
+    with database.read() as session:
+        return (
+            _input(session, ModelRecord, request.model),
+            None if calibration is None else _input(session, DatasetRecord, calibration),
+            None if evaluation is None else _input(session, DatasetRecord, evaluation),
+        )
+
+
+def _input(session: Session, table: type[Upload], id: str) -> Input:  # noqa: A002
     record = find_upload(session, table, id)
-    assert record is not None  # the job's row refers to it
+    if record is None:
+        raise IntraFusionError(
+            ErrorCode.NOT_FOUND,
+            f"{id} was deleted.",
+            "Upload it again and submit a new job.",
+            id=id,
+        )
     return Input(sha256=record.sha256, kind=record.kind)

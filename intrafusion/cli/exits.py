@@ -31,7 +31,7 @@ class Exit(IntEnum):
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 the network, its data or the job failed · 2 wrong usage · "
-    "3 a gate was missed (reserved) · 4 the server cannot be reached or is not ready · "
+    "3 a gate was missed · 4 the server cannot be reached or is not ready · "
     "5 the job was cancelled · 6 still running when --timeout ran out"
 )
 

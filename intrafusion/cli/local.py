@@ -9,11 +9,13 @@ import typer
 from rich.console import Console
 
 import intrafusion
+from intrafusion.cli import gates as g
 from intrafusion.cli import options as o
 from intrafusion.cli import tables
 from intrafusion.cli.exits import reported
 from intrafusion.cli.progress import shown_progress
 from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.gates import check_gates
 from intrafusion.spec import ModelDescription
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ def compress(
     steps: o.Steps = o.SPEC_DEFAULTS.steps,
     round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
+    max_accuracy_drop: g.MaxAccuracyDrop = None,
+    min_speedup: g.MinSpeedup = None,
+    max_bytes: g.MaxBytes = None,
     report: o.ReportFile = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -125,6 +130,9 @@ def compress(
         round_to=round_to,
         seed=seed,
     )
+    gates = g.build_gates(
+        max_accuracy_drop, min_speedup, max_bytes, can_measure=evaluation is not None
+    )
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments
     )
@@ -139,13 +147,16 @@ def compress(
     measured = result.report.with_file_bytes(model.stat().st_size, output.stat().st_size)
     if report is not None:
         report.write_text(measured.model_dump_json(indent=2) + "\n")
+    outcome = None if gates is None else check_gates(gates, measured)
     console = Console()
     if as_json:
         console.out(measured.model_dump_json(), highlight=False)
-        return
-    console.print(tables.comparison(measured))
-    _warn(measured.warnings)
-    console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        console.print(tables.comparison(measured))
+        _warn(measured.warnings)
+        console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+    g.print_gates(outcome)
+    g.leave_if_missed(outcome)
 
 
 @reported

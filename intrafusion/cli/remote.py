@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from intrafusion.api import Event, Job, JobRequest, JobStatus, Output
+from intrafusion.cli import gates as g
 from intrafusion.cli import options as o
 from intrafusion.cli import tables
 from intrafusion.cli.exits import Exit, reported
@@ -58,6 +59,9 @@ def submit(
     steps: o.Steps = o.SPEC_DEFAULTS.steps,
     round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
+    max_accuracy_drop: g.MaxAccuracyDrop = None,
+    min_speedup: g.MinSpeedup = None,
+    max_bytes: g.MaxBytes = None,
     report: o.ReportFile = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -112,6 +116,9 @@ def submit(
         round_to=round_to,
         seed=seed,
     )
+    gates = g.build_gates(
+        max_accuracy_drop, min_speedup, max_bytes, can_measure=evaluation is not None
+    )
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments
     )
@@ -123,6 +130,7 @@ def submit(
             spec=request_spec,
             calibration=client.upload_dataset(calibration).id if calibration else None,
             evaluation=client.upload_dataset(evaluation).id if evaluation else None,
+            gates=gates,
             outputs=outputs,
         )
         job = client.submit(request, idempotency_key=idempotency_key)
@@ -133,7 +141,7 @@ def submit(
         _follow(client, job.id, timeout=timeout, quiet=quiet)
         if output:
             client.download(job.id, f"model{output.suffix}", output)
-        _print_result(client, job.id, report, as_json)
+        _finish(client, job.id, report, as_json)
 
 
 @reported
@@ -154,7 +162,7 @@ def wait(
     """
     with Client(server, api_key=api_key) as client:
         _follow(client, job, timeout=timeout, quiet=quiet)
-        _print_result(client, job, report, as_json)
+        _finish(client, job, report, as_json)
 
 
 @reported
@@ -278,19 +286,21 @@ def _print_job(job: Job, as_json: bool) -> None:
         console.print(f"{job.id} {job.status}", highlight=False)
 
 
-def _print_result(client: Client, job_id: str, report_file: Path | None, as_json: bool) -> None:
-    report = client.report(job_id)
+def _finish(client: Client, job_id: str, report_file: Path | None, as_json: bool) -> None:
+    """Print what the job did; leaves with exit code 3 where it missed a gate."""
+    report, job = client.report(job_id), client.job(job_id)
     if report_file is not None:
         report_file.write_text(report.model_dump_json(indent=2) + "\n")
     console = Console()
     if as_json:
-        job = client.job(job_id).model_dump(mode="json")
-        document = {"job": job, "report": report.model_dump(mode="json")}
+        document = {"job": job.model_dump(mode="json"), "report": report.model_dump(mode="json")}
         console.out(json.dumps(document), highlight=False)
-        return
-    console.print(tables.comparison(report))
-    for warning in report.warnings:
-        Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
+    else:
+        console.print(tables.comparison(report))
+        for warning in report.warnings:
+            Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
+    g.print_gates(job.gates)
+    g.leave_if_missed(job.gates)
 
 
 def _output_of(path: Path) -> Output:

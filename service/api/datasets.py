@@ -8,7 +8,15 @@ from intrafusion.api import Dataset, Page
 from intrafusion.errors import ErrorCode
 from service import datasets
 from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep
-from service.api.uploads import REQUEST_BODY, UPLOAD_ERRORS, Name, take_upload
+from service.api.uploads import (
+    DATASET_ERRORS,
+    REQUEST_BODY,
+    UPLOAD_ERRORS,
+    Name,
+    OnlyName,
+    OnlySha256,
+    take_upload,
+)
 from service.problems import responses
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -21,15 +29,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
     openapi_extra=REQUEST_BODY,
     responses={
         200: {"model": Dataset, "description": "The same bytes were uploaded before."},
-        **responses(
-            *UPLOAD_ERRORS,
-            ErrorCode.NOT_A_DATASET,
-            ErrorCode.DATASET_WITHOUT_INPUTS,
-            ErrorCode.DATASET_DTYPE_MISMATCH,
-            ErrorCode.DATASET_NOT_FINITE,
-            ErrorCode.DATASET_LABELS_INVALID,
-            ErrorCode.DATASET_TOO_SMALL,
-        ),
+        **responses(*UPLOAD_ERRORS, *DATASET_ERRORS),
     },
 )
 async def upload_dataset(
@@ -46,12 +46,31 @@ async def upload_dataset(
 
 
 @router.get("", operation_id="list_datasets", responses=responses(ErrorCode.BAD_REQUEST))
-def list_datasets(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[Dataset]:
+def list_datasets(
+    database: DatabaseDep,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    sha256: OnlySha256 = None,
+    name: OnlyName = None,
+) -> Page[Dataset]:
     """The uploaded samples, newest first."""
-    return datasets.list_datasets(database=database, cursor=cursor, limit=limit)
+    return datasets.list_datasets(
+        database=database, cursor=cursor, limit=limit, sha256=sha256, name=name
+    )
 
 
 @router.get("/{dataset_id}", operation_id="get_dataset", responses=responses(ErrorCode.NOT_FOUND))
 def get_dataset(dataset_id: str, database: DatabaseDep) -> Dataset:
     """One upload of samples."""
     return datasets.get_dataset(database=database, id=dataset_id)
+
+
+@router.delete(
+    "/{dataset_id}",
+    operation_id="delete_dataset",
+    status_code=204,
+    responses=responses(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def delete_dataset(dataset_id: str, database: DatabaseDep) -> None:
+    """Forget samples; jobs that have ended keep what they made of them."""
+    datasets.delete_dataset(database=database, id=dataset_id)

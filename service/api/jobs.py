@@ -8,13 +8,16 @@ from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import AwareDatetime
 
-from intrafusion.api import Event, Job, JobRequest, JobStatus, Page
-from intrafusion.errors import ErrorCode
-from service import jobs
-from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep, SettingsDep
+from intrafusion.api import Job, JobRequest, JobStatus, Page
+from intrafusion.errors import ErrorCode, IntraFusionError
+from service import jobs, submission
+from service.api.deps import Cursor, DatabaseDep, Limit, Resources, ResourcesDep, SettingsDep
 from service.problems import responses
+from service.store.jobs import JobFilter
+from service.submission import Submission
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -36,19 +39,70 @@ Wait = Annotated[
 ]
 
 
+SUBMIT_ERRORS = (
+    ErrorCode.BAD_REQUEST,
+    ErrorCode.UNKNOWN_FIELD,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.IDEMPOTENCY_MISMATCH,
+    ErrorCode.INVALID_SPEC,
+    ErrorCode.ARCHITECTURE_MISSING,
+    ErrorCode.INPUT_SHAPE_MISSING,
+)
+
+
+def _only_jobs(
+    status: Annotated[
+        list[JobStatus] | None, Query(description="Only jobs in one of these states.")
+    ] = None,
+    model: Annotated[
+        str | None, Query(description="Only jobs on this model.", max_length=64)
+    ] = None,
+    method: Annotated[
+        str | None, Query(description="Only jobs with this method.", max_length=64)
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        Query(
+            description="Only jobs with this label, written `name:value`; all of several.",
+            examples=[["commit:4f2a9c1"]],
+        ),
+    ] = None,
+    queued_after: Annotated[
+        AwareDatetime | None, Query(description="Only jobs queued at this moment or later.")
+    ] = None,
+    queued_before: Annotated[
+        AwareDatetime | None, Query(description="Only jobs queued before this moment.")
+    ] = None,
+) -> JobFilter:
+    return JobFilter(
+        statuses=status or (),
+        model=model,
+        method=method,
+        metadata=dict(_label(text) for text in metadata or ()),
+        since=queued_after,
+        until=queued_before,
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise IntraFusionError(
+            ErrorCode.BAD_REQUEST,
+            f"metadata is {text!r}, which names no value.",
+            "Write it as metadata=name:value.",
+        )
+    return name, value
+
+
+OnlyJobs = Annotated[JobFilter, Depends(_only_jobs)]
+
+
 @router.post(
     "",
     operation_id="submit_job",
     status_code=202,
-    responses=responses(
-        ErrorCode.BAD_REQUEST,
-        ErrorCode.UNKNOWN_FIELD,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.IDEMPOTENCY_MISMATCH,
-        ErrorCode.INVALID_SPEC,
-        ErrorCode.ARCHITECTURE_MISSING,
-        ErrorCode.INPUT_SHAPE_MISSING,
-    ),
+    responses=responses(*SUBMIT_ERRORS),
 )
 def submit_job(
     body: JobRequest,
@@ -57,27 +111,29 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a compression. `Location` is where to follow it."""
-    submission = jobs.submit_job(
+    made = submission.submit_job(
         database=resources.database,
         request=body,
         idempotency_key=idempotency_key,
         idempotency_hours=resources.settings.idempotency_hours,
     )
+    return accepted(made, response, resources)
+
+
+def accepted(made: Submission, response: Response, resources: Resources) -> Job:
+    """Have the job published, and say where to follow it."""
     resources.upkeep.wake()
-    response.headers["Location"] = f"/v1/jobs/{submission.job.id}"
+    response.headers["Location"] = f"/v1/jobs/{made.job.id}"
     response.headers["Retry-After"] = "1"
-    return submission.job
+    return made.job
 
 
 @router.get("", operation_id="list_jobs", responses=responses(ErrorCode.BAD_REQUEST))
 def list_jobs(
-    database: DatabaseDep,
-    cursor: Cursor = None,
-    limit: Limit = 50,
-    status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
+    database: DatabaseDep, only: OnlyJobs, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Job]:
     """The jobs, newest first."""
-    return jobs.list_jobs(database=database, cursor=cursor, limit=limit, status=status)
+    return jobs.list_jobs(database=database, cursor=cursor, limit=limit, only=only)
 
 
 @router.get(
@@ -115,18 +171,34 @@ def cancel_job(job_id: str, database: DatabaseDep) -> Job:
     return jobs.cancel_job(database=database, id=job_id)
 
 
-@router.get(
-    "/{job_id}/events",
-    operation_id="list_events",
-    responses=responses(ErrorCode.BAD_REQUEST, ErrorCode.NOT_FOUND),
+@router.post(
+    "/{job_id}/retry",
+    operation_id="retry_job",
+    status_code=202,
+    responses=responses(*SUBMIT_ERRORS, ErrorCode.CONFLICT),
 )
-def list_events(
+def retry_job(
     job_id: str,
-    database: DatabaseDep,
-    after: Annotated[int, Query(description="Only events numbered above this.", ge=0)] = 0,
-    cursor: Annotated[int | None, Query(description="`next` of the page before.", ge=0)] = None,
-    limit: Limit = 100,
-) -> Page[Event]:
-    """The job's story so far, in order."""
-    seen = after if cursor is None else cursor
-    return jobs.list_events(database=database, id=job_id, after=seen, limit=limit)
+    response: Response,
+    resources: ResourcesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Queue a new job that asks for what an ended one asked for."""
+    made = submission.retry_job(
+        database=resources.database,
+        id=job_id,
+        idempotency_key=idempotency_key,
+        idempotency_hours=resources.settings.idempotency_hours,
+    )
+    return accepted(made, response, resources)
+
+
+@router.delete(
+    "/{job_id}",
+    operation_id="delete_job",
+    status_code=204,
+    responses=responses(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def delete_job(job_id: str, database: DatabaseDep) -> None:
+    """Forget a job that has ended, its events and its files."""
+    jobs.delete_job(database=database, id=job_id)

@@ -8,7 +8,15 @@ from intrafusion.api import Model, Page
 from intrafusion.errors import ErrorCode
 from service import models
 from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep
-from service.api.uploads import REQUEST_BODY, UPLOAD_ERRORS, Name, take_upload
+from service.api.uploads import (
+    MODEL_ERRORS,
+    REQUEST_BODY,
+    UPLOAD_ERRORS,
+    Name,
+    OnlyName,
+    OnlySha256,
+    take_upload,
+)
 from service.problems import responses
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -21,9 +29,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     openapi_extra=REQUEST_BODY,
     responses={
         200: {"model": Model, "description": "The same bytes were uploaded before."},
-        **responses(
-            *UPLOAD_ERRORS, ErrorCode.NOT_A_MODEL, ErrorCode.CORRUPT_MODEL, ErrorCode.UNSAFE_PICKLE
-        ),
+        **responses(*UPLOAD_ERRORS, *MODEL_ERRORS),
     },
 )
 async def upload_model(
@@ -40,12 +46,31 @@ async def upload_model(
 
 
 @router.get("", operation_id="list_models", responses=responses(ErrorCode.BAD_REQUEST))
-def list_models(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[Model]:
+def list_models(
+    database: DatabaseDep,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    sha256: OnlySha256 = None,
+    name: OnlyName = None,
+) -> Page[Model]:
     """The uploaded networks, newest first."""
-    return models.list_models(database=database, cursor=cursor, limit=limit)
+    return models.list_models(
+        database=database, cursor=cursor, limit=limit, sha256=sha256, name=name
+    )
 
 
 @router.get("/{model_id}", operation_id="get_model", responses=responses(ErrorCode.NOT_FOUND))
 def get_model(model_id: str, database: DatabaseDep) -> Model:
     """One uploaded network."""
     return models.get_model(database=database, id=model_id)
+
+
+@router.delete(
+    "/{model_id}",
+    operation_id="delete_model",
+    status_code=204,
+    responses=responses(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
+)
+def delete_model(model_id: str, database: DatabaseDep) -> None:
+    """Forget a network; jobs that have ended keep what they made of it."""
+    models.delete_model(database=database, id=model_id)

@@ -20,11 +20,29 @@ Name = Annotated[
     Query(description="The file's name, for people; a multipart body brings its own."),
 ]
 
+OnlySha256 = Annotated[
+    str | None,
+    Query(description="Only the upload of these bytes.", pattern=r"^[0-9a-f]{64}$"),
+]
+OnlyName = Annotated[
+    str | None, Query(description="Only uploads of this file name.", max_length=255)
+]
+
 UPLOAD_ERRORS = (
     ErrorCode.BAD_REQUEST,
     ErrorCode.CHECKSUM_MISMATCH,
     ErrorCode.UPLOAD_TOO_LARGE,
     ErrorCode.INTERNAL,
+)
+
+MODEL_ERRORS = (ErrorCode.NOT_A_MODEL, ErrorCode.CORRUPT_MODEL, ErrorCode.UNSAFE_PICKLE)
+DATASET_ERRORS = (
+    ErrorCode.NOT_A_DATASET,
+    ErrorCode.DATASET_WITHOUT_INPUTS,
+    ErrorCode.DATASET_DTYPE_MISMATCH,
+    ErrorCode.DATASET_NOT_FINITE,
+    ErrorCode.DATASET_LABELS_INVALID,
+    ErrorCode.DATASET_TOO_SMALL,
 )
 
 REQUEST_BODY: dict[str, Any] = {

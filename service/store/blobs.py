@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -98,6 +99,32 @@ class Blobs:
         with destination.open("wb") as file:
             for chunk in found.stream(min_chunk_size=CHUNK):
                 file.write(chunk)
+
+    def list_old(self, *, before: datetime) -> Iterator[str]:
+        """SHA-256 of every blob that was last stored before that moment."""
+        for page in obstore.list(self._store, prefix="sha256"):
+            for entry in page:
+                if entry["last_modified"] < before:
+                    yield entry["path"].rpartition("/")[2]
+
+    def remove_old(self, sha256: str, *, before: datetime) -> bool:
+        """Remove a blob unless it was stored again since that moment; whether it is gone.
+
+        In a folder a blob that is stored again at this very moment survives. In an object store
+        that is so up to the time of one request.
+        """
+        if self._folder is None:
+            if obstore.head(self._store, _key(sha256))["last_modified"] >= before:
+                return False
+            obstore.delete(self._store, _key(sha256))
+            return True
+        aside = self._spool / f"{sha256}.{uuid.uuid4().hex}"
+        (self._folder / _key(sha256)).rename(aside)
+        if datetime.fromtimestamp(aside.stat().st_mtime, UTC) >= before:
+            self._put(aside, sha256)
+            return False
+        aside.unlink()
+        return True
 
     async def stream(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` to before `end`, in chunks of about a megabyte.

@@ -60,18 +60,41 @@ class Database:
         with self.read() as session:
             session.execute(text("SELECT 1"))
 
-    def migrate(self) -> None:
-        """Bring the tables to the newest version; several processes may call it at once."""
+    def migrate(self, *, to: str = "head") -> None:
+        """Bring the tables to a version; several processes may call it at once."""
         from alembic import command
         from alembic.config import Config
 
-        with self._writer.begin() as connection:
+        with self._migrating() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(7240011)"))
             config = Config()
             config.set_main_option("script_location", "service.store:migrations")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
+
+    @contextmanager
+    def _migrating(self) -> Iterator[Connection]:
+        """A transaction in which tables may change, on SQLite by making them anew.
+
+        Dropping the old table would count as deleting what others refer to; references are
+        therefore checked at the end instead.
+        """
+        with self._writer.connect() as connection:
+            if not self._sqlite:
+                with connection.begin():
+                    yield connection
+                return
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = connection.execute(text("PRAGMA foreign_key_check")).all()
+                    if broken:
+                        raise RuntimeError(f"the migration broke references: {broken[:5]}")
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -8,18 +8,25 @@ that a worker that was thought lost and comes back can neither settle nor extend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, CursorResult, select, update
+from sqlalchemy import ColumnElement, CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
+from intrafusion.api import ENDED
 from intrafusion.errors import ErrorCode
 from service.store.database import now
 from service.store.events import add_event
-from service.store.records import ArtifactRecord, JobRecord
+from service.store.records import (
+    ArtifactRecord,
+    EventRecord,
+    IdempotencyRecord,
+    JobRecord,
+    LabelRecord,
+)
 
 _HELD = ("running", "cancelling")
 
@@ -35,6 +42,18 @@ class Claim:
     worker: str
 
 
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; what is left empty lets all through."""
+
+    statuses: Sequence[str] = ()
+    model: str | None = None
+    method: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 def add_job(
     session: Session,
     *,
@@ -42,7 +61,10 @@ def add_job(
     model_id: str,
     calibration_id: str | None,
     evaluation_id: str | None,
+    method: str,
+    metadata: Mapping[str, str],
     request: dict[str, Any],
+    retry_of: str | None = None,
 ) -> JobRecord:
     """A new job, queued and not yet published."""
     record = JobRecord(
@@ -51,7 +73,9 @@ def add_job(
         model_id=model_id,
         calibration_id=calibration_id,
         evaluation_id=evaluation_id,
+        method=method,
         request=request,
+        retry_of=retry_of,
         queued_at=now(),
         attempt=0,
         losses=0,
@@ -59,6 +83,8 @@ def add_job(
     )
     session.add(record)
     session.flush()
+    labels = [LabelRecord(job_id=id, name=name, value=value) for name, value in metadata.items()]
+    session.add_all(labels)
     add_event(session, job_id=id, kind="status", data={"status": "queued"})
     session.refresh(record)
     return record
@@ -70,15 +96,51 @@ def find_job(session: Session, id: str) -> JobRecord | None:  # noqa: A002
 
 
 def list_jobs(
-    session: Session, *, before: str | None, limit: int, status: str | None = None
+    session: Session, *, before: str | None, limit: int, only: JobFilter
 ) -> Sequence[JobRecord]:
-    """Up to `limit` jobs, newest first, older than the one with the id `before`."""
-    query = select(JobRecord).order_by(JobRecord.id.desc()).limit(limit)
+    """Up to `limit` jobs that `only` lets through, newest first, older than the id `before`."""
+    query = select(JobRecord).where(*_conditions(only)).order_by(JobRecord.id.desc()).limit(limit)
     if before is not None:
         query = query.where(JobRecord.id < before)
-    if status is not None:
-        query = query.where(JobRecord.status == status)
     return session.scalars(query).all()
+
+
+def _conditions(only: JobFilter) -> Iterator[ColumnElement[bool]]:
+    if only.statuses:
+        yield JobRecord.status.in_(only.statuses)
+    if only.model is not None:
+        yield JobRecord.model_id == only.model
+    if only.method is not None:
+        yield JobRecord.method == only.method
+    if only.since is not None:
+        yield JobRecord.queued_at >= only.since
+    if only.until is not None:
+        yield JobRecord.queued_at < only.until
+    for name, value in only.metadata.items():
+        yield JobRecord.id.in_(
+            select(LabelRecord.job_id).where(LabelRecord.name == name, LabelRecord.value == value)
+        )
+
+
+def delete_job(session: Session, id: str) -> bool:  # noqa: A002
+    """Forget an ended job and all that was kept of it; False where it has not ended."""
+    ended = (JobRecord.id == id) & JobRecord.status.in_(ENDED)
+    if not _change(session, ended, lease_until=None):  # takes the row's lock
+        return False
+    for table in (EventRecord, ArtifactRecord, LabelRecord, IdempotencyRecord):
+        session.execute(delete(table).where(table.job_id == id))
+    session.execute(delete(JobRecord).where(JobRecord.id == id))
+    return True
+
+
+def list_ended(session: Session, *, before: datetime, limit: int) -> Sequence[str]:
+    """Ids of jobs that ended before that moment, oldest first."""
+    return session.scalars(
+        select(JobRecord.id)
+        .where(JobRecord.ended_at < before)
+        .order_by(JobRecord.ended_at)
+        .limit(limit)
+    ).all()
 
 
 def claim_job(session: Session, *, id: str, worker: str, lease_seconds: float) -> Claim | None:  # noqa: A002
@@ -140,9 +202,11 @@ def settle_job(
     *,
     outcome: Outcome,
     error: dict[str, Any] | None = None,
+    result: dict[str, Any] | None = None,
+    gates: dict[str, Any] | None = None,
     artifacts: Sequence[ArtifactRecord] = (),
 ) -> bool:
-    """End the job with its artifacts or its error; False where the claim no longer holds.
+    """End the job with what it made or its error; False where the claim no longer holds.
 
     A job that finished before its cancellation reached it has succeeded.
     """
@@ -151,12 +215,15 @@ def settle_job(
         _holds(claim),
         status=outcome,
         error=error,
+        result=result,
+        gates=gates,
         ended_at=now(),
         lease_until=None,
     ):
         return False
     session.add_all(artifacts)
-    add_event(session, job_id=claim.job_id, kind="status", data=_status(outcome, error))
+    data = _status(outcome, error) | ({} if gates is None else {"gates_passed": gates["passed"]})
+    add_event(session, job_id=claim.job_id, kind="status", data=data)
     return True
 
 

@@ -82,18 +82,26 @@ class JobRecord(Record):
     __table_args__ = (
         Index("jobs_by_status", "status", "published_at"),
         Index("jobs_by_lease", "lease_until"),
+        Index("jobs_by_end", "ended_at"),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     status: Mapped[str] = mapped_column(String(16))
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
-    calibration_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
-    evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
+    model_id: Mapped[str] = mapped_column(String(64), index=True)
+    """Not a foreign key, like those of the datasets: an ended job outlives what it read."""
+    calibration_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    evaluation_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    method: Mapped[str] = mapped_column(String(64))
     request: Mapped[dict[str, Any]]
     """The JobRequest as it was accepted, defaults filled in."""
     progress: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     """A Problem, for failed jobs."""
+    result: Mapped[dict[str, Any] | None]
+    """A JobResult, for succeeded jobs."""
+    gates: Mapped[dict[str, Any] | None]
+    """A GateOutcome, for succeeded jobs that have gates."""
+    retry_of: Mapped[str | None] = mapped_column(String(64))
 
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -109,6 +117,17 @@ class JobRecord(Record):
     worker: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[datetime | None]
     event_count: Mapped[int] = mapped_column(default=0)
+
+
+class LabelRecord(Record):
+    """One entry of a job's metadata, by which jobs are found."""
+
+    __tablename__ = "labels"
+    __table_args__ = (Index("labels_by_name", "name", "value", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[str] = mapped_column(String(500))
 
 
 class EventRecord(Record):

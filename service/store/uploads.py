@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from intrafusion.api import ENDED
 from service.store.database import now
-from service.store.records import DatasetRecord, ModelRecord
+from service.store.records import DatasetRecord, JobRecord, ModelRecord
 
 Upload = TypeVar("Upload", ModelRecord, DatasetRecord)
 
@@ -45,10 +47,47 @@ def find_upload(session: Session, table: type[Upload], id: str) -> Upload | None
 
 
 def list_uploads(
-    session: Session, table: type[Upload], *, before: str | None, limit: int
+    session: Session,
+    table: type[Upload],
+    *,
+    before: str | None,
+    limit: int,
+    sha256: str | None = None,
+    name: str | None = None,
 ) -> Sequence[Upload]:
-    """Up to `limit` uploads, newest first, older than the one with the id `before`."""
+    """Up to `limit` uploads, newest first, older than the one with the id `before`.
+
+    `sha256` and `name` let only uploads of these bytes, or of this file name, through.
+    """
     query = select(table).order_by(table.id.desc()).limit(limit)
     if before is not None:
         query = query.where(table.id < before)
+    if sha256 is not None:
+        query = query.where(table.sha256 == sha256)
+    if name is not None:
+        query = query.where(table.name == name)
     return session.scalars(query).all()
+
+
+def find_reader(session: Session, id: str) -> str | None:  # noqa: A002
+    """The id of a job that has not ended and reads this upload."""
+    return session.scalar(
+        select(JobRecord.id).where(_reads(id), JobRecord.status.not_in(ENDED)).limit(1)
+    )
+
+
+def delete_upload(session: Session, table: type[Upload], id: str) -> None:  # noqa: A002
+    """Forget an upload; its bytes are collected once nothing else refers to them."""
+    session.execute(delete(table).where(table.id == id))
+
+
+def list_unused(session: Session, table: type[Upload], *, before: datetime) -> Sequence[str]:
+    """Ids of uploads made before that moment that no job, ended or not, refers to."""
+    return session.scalars(
+        select(table.id).where(table.created_at < before, ~exists().where(_reads(table.id)))
+    ).all()
+
+
+def _reads(id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:  # noqa: A002
+    columns = (JobRecord.model_id, JobRecord.calibration_id, JobRecord.evaluation_id)
+    return or_(*(column == id for column in columns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -97,6 +98,32 @@ def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> N
     report = CompressionReport.model_validate(server.http.get(f"/v1/jobs/{job}/report").json())
     assert report.compensation.mode == "none"
     assert report.spec.sparsity == 0.25
+
+
+@pytest.mark.parametrize(("most", "passed"), [(10_000_000, True), (100, False)])
+def test_one_form_is_enough_and_says_whether_its_gates_hold(
+    server: Server, most: int, passed: bool
+) -> None:
+    answer = server.http.post(
+        "/v1/compress",
+        data={
+            "spec": '{"sparsity": 0.5}',
+            "outputs": '["torchscript"]',
+            "gates": json.dumps({"max_accuracy_drop": 1, "max_bytes": most}),
+        },
+        files={
+            "file": ("net.pt", files.torchscript()),
+            "evaluation": ("t.npz", files.npz(inputs=files.inputs(40), labels=files.labels(40))),
+        },
+    )
+    assert answer.status_code == 202, answer.text
+    done = server.finish(answer.json()["id"])
+    assert done["status"] == "succeeded", done["error"]
+    assert done["gates"]["passed"] is passed
+    drop, size = done["gates"]["checks"]
+    before, after = done["result"]["before"], done["result"]["after"]
+    assert drop["actual"] == pytest.approx(before["accuracy"] - after["accuracy"])
+    assert (size["actual"], size["passed"]) == (after["file_bytes"], passed)
 
 
 @pytest.mark.slow

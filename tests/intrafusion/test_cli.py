@@ -243,6 +243,34 @@ def test_a_job_that_did_not_succeed_says_why(
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(("passed", "code"), [(True, Exit.OK), (False, Exit.GATE_MISSED)])
+@pytest.mark.parametrize("command", ["submit", "wait"])
+def test_a_missed_gate_exits_3_with_all_results_in_place(
+    script: Script, model: Path, tmp_path: Path, command: str, passed: bool, code: Exit
+) -> None:
+    check = {"name": "max_bytes", "limit": 300_000, "actual": 300_001, "passed": passed}
+    gates = {"passed": passed, "checks": [check]}
+    script.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": "succeeded", "gates": gates}))
+    small = tmp_path / "small.pt"
+    submitted = ("submit", model, "-o", small, "--max-bytes", 300_000)
+    result = run(*submitted) if command == "submit" else run("wait", "job_1")
+    assert result.exit_code == code, result.output
+    assert "300,001 bytes" in result.stderr
+    assert ("missed" in result.stderr) is not passed
+    assert "-75.0 %" in result.stdout
+    if command == "submit":
+        assert small.read_bytes() == CONTENT
+        (body,) = [json.loads(call.body) for call in script.calls if call.path == "/v1/jobs"]
+        assert body["gates"]["max_bytes"] == 300_000
+
+
+def test_an_accuracy_gate_without_data_is_wrong_usage(script: Script, model: Path) -> None:
+    result = run("submit", model, "--max-accuracy-drop", 0.01)
+    assert result.exit_code == Exit.USAGE
+    assert "--evaluation" in result.stderr
+    assert script.calls == []
+
+
 def test_wait_says_when_its_time_is_up(script: Script) -> None:
     script.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": "running"}))
     result = run("wait", "job_1", "--timeout", 0.2)

@@ -5,15 +5,23 @@ from __future__ import annotations
 import io
 import json
 import struct
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from service.main import create_app
 from service.settings import Settings
+from service.store import jobs
+from service.store.database import Database
 
 
 @pytest.fixture
@@ -32,6 +40,31 @@ def settings(tmp_path: Path) -> Settings:
 def api(settings: Settings) -> Iterator[TestClient]:
     """A client of the running application."""
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[str]:
+    """The application behind a real HTTP server on a free port; gives its address."""
+    config = uvicorn.Config(
+        create_app(settings), port=0, log_config=None, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def live(settings: Settings) -> Iterator[httpx.Client]:
+    """An HTTP client of the application behind a real server."""
+    with running(settings) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
 
 
@@ -61,7 +94,7 @@ MODEL = safetensors(weight=[1.0, 2.0], bias=[0.5])
 DATASET = npz(inputs=np.zeros((4, 3), np.float32), labels=np.arange(4))
 
 
-def upload(api: TestClient, what: str, content: bytes, **params: str) -> str:
+def upload(api: httpx.Client, what: str, content: bytes, **params: str) -> str:
     """Upload and return the id."""
     answer = api.post(f"/v1/{what}", content=content, params=params)
     assert answer.is_success, answer.text
@@ -71,3 +104,26 @@ def upload(api: TestClient, what: str, content: bytes, **params: str) -> str:
 def stored_files(settings: Settings) -> list[Path]:
     """All files in the blob folder, whole or half-written."""
     return [path for path in (settings.home / "blobs").rglob("*") if path.is_file()]
+
+
+def request_for(api: httpx.Client, **changes: object) -> dict[str, object]:
+    """A job request that is accepted, with a model of its own where `changes` name none."""
+    body: dict[str, object] = {"input_shapes": [[1, 3]], "architecture": {"name": "a/b"}}
+    if "model" not in changes:
+        body["model"] = upload(api, "models", MODEL)
+    return body | changes
+
+
+def queued(api: httpx.Client, **changes: object) -> str:
+    """The id of a job that waits."""
+    answer = api.post("/v1/jobs", json=request_for(api, **changes))
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def settle(database: Database, job: str, **outcome: Any) -> None:
+    """End a queued job as a worker would."""
+    with database.write() as session:
+        claim = jobs.claim_job(session, id=job, worker="w", lease_seconds=60)
+        assert claim is not None
+        assert jobs.settle_job(session, claim, **({"outcome": "succeeded"} | outcome))

@@ -11,13 +11,14 @@ import pytest
 from intrafusion.api import Job, JobRequest
 from intrafusion.spec import Architecture
 from service.ids import new_id
-from service.jobs import get_job, submit_job
+from service.jobs import get_job
 from service.settings import MiB, Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.events import list_events
 from service.store.records import EventRecord, ModelRecord
 from service.store.uploads import add_upload
+from service.submission import submit_job
 from worker.run import run_delivered
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,20 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.artifacts import byte_range
-from service.store import jobs
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.records import ArtifactRecord
-from tests.service.conftest import MODEL, upload
+from tests.service.conftest import queued, settle
 
 CONTENT = bytes(range(256)) * 8
 REPORT = json.dumps({"a": 1}).encode()
-
-
-def queued(api: TestClient) -> str:
-    model = upload(api, "models", MODEL)
-    body = {"model": model, "input_shapes": [[1, 3]], "architecture": {"name": "a/b"}}
-    return str(api.post("/v1/jobs", json=body).json()["id"])
 
 
 def finish(api: TestClient, database: Database, blobs: Blobs, **files: bytes) -> str:
@@ -41,10 +34,7 @@ def finish(api: TestClient, database: Database, blobs: Blobs, **files: bytes) ->
                 media_type=media_type,
             )
         )
-    with database.write() as session:
-        claim = jobs.claim_job(session, id=job, worker="w", lease_seconds=60)
-        assert claim is not None
-        assert jobs.settle_job(session, claim, outcome="succeeded", artifacts=artifacts)
+    settle(database, job, artifacts=artifacts)
     return job
 
 

@@ -10,7 +10,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from service.store.database import Database
-from service.store.records import Record, WorkerRecord
+from service.store.jobs import JobFilter, list_jobs
+from service.store.records import EventRecord, JobRecord, Record, WorkerRecord
 
 
 def test_migrations_make_the_tables_that_the_records_need(database: Database) -> None:
@@ -25,6 +26,37 @@ def test_several_processes_may_migrate_at_once(tmp_path: Path) -> None:
     for database in databases:
         database.ping()
         database.close()
+
+
+def test_jobs_of_an_older_version_are_kept(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/old.db")
+    database.migrate(to="0001")
+    moment = "2026-01-01 00:00:00"
+    with database.write() as session:
+        session.execute(
+            text("INSERT INTO models VALUES ('model_1', 'a', 1, 'x', NULL, :at)"), {"at": moment}
+        )
+        request = '{"spec": {"method": "prune"}, "metadata": {"commit": "abc"}}'
+        session.execute(
+            text(
+                "INSERT INTO jobs (id, status, model_id, request, queued_at, attempt, losses, "
+                "event_count) VALUES ('job_1', 'queued', 'model_1', :request, :at, 0, 0, 1)"
+            ),
+            {"request": request, "at": moment},
+        )
+        session.execute(
+            text("INSERT INTO events VALUES ('job_1', 1, 'log', :at, '{}')"), {"at": moment}
+        )
+    database.migrate()
+    with database.read() as session:
+        record = session.get(JobRecord, "job_1")
+        assert record is not None
+        assert (record.method, record.request["metadata"]) == ("prune", {"commit": "abc"})
+        found = list_jobs(session, before=None, limit=9, only=JobFilter(metadata={"commit": "abc"}))
+        assert [job.id for job in found] == ["job_1"]
+        assert session.get(EventRecord, ("job_1", 1)) is not None
+        assert session.scalar(text("PRAGMA foreign_keys")) == 1
+    database.close()
 
 
 def test_sqlite_keeps_a_write_ahead_log(database: Database) -> None:

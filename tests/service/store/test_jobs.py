@@ -29,6 +29,8 @@ def job(database: Database) -> str:
             model_id=model.id,
             calibration_id=None,
             evaluation_id=None,
+            method="intra-fusion",
+            metadata={},
             request={"model": model.id},
         ).id
 

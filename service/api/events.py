@@ -1,0 +1,113 @@
+"""A job's story: /v1/jobs/{id}/events, as a page of JSON or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from intrafusion.api import ENDED, Event, Page
+from intrafusion.errors import ErrorCode, IntraFusionError
+from service import jobs
+from service.api.deps import DatabaseDep, Limit
+from service.problems import responses
+from service.store.database import Database
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+
+EVENT_STREAM = "text/event-stream"
+_POLL_SECONDS = 0.25
+_KEEP_ALIVE_SECONDS = 10.0
+_BATCH = 200
+
+
+@router.get(
+    "/events",
+    operation_id="list_events",
+    response_model=Page[Event],
+    responses={
+        200: {
+            "description": (
+                "A page of events; with `Accept: text/event-stream` all events as they happen, "
+                "until the job has ended."
+            ),
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        },
+        204: {"description": "Server-sent events: the job has ended, and there are no more."},
+        **responses(ErrorCode.BAD_REQUEST, ErrorCode.NOT_FOUND),
+    },
+)
+async def list_events(
+    job_id: str,
+    request: Request,
+    database: DatabaseDep,
+    after: Annotated[
+        int, Query(description="Only events numbered above this.", ge=0, lt=2**53)
+    ] = 0,
+    cursor: Annotated[
+        int | None, Query(description="`next` of the page before.", ge=0, lt=2**53)
+    ] = None,
+    limit: Limit = 100,
+    last_event_id: Annotated[
+        int | None,
+        Header(description="Where a broken stream goes on: the last `id` seen.", ge=0, lt=2**53),
+    ] = None,
+) -> Response:
+    """The job's story so far, in order; or, as server-sent events, to its end."""
+    seen = after if cursor is None else cursor
+    if EVENT_STREAM in request.headers.get("Accept", ""):
+        return await _stream(database, job_id, seen if last_event_id is None else last_event_id)
+    page = await _look(database, job_id, seen, limit)
+    return JSONResponse(page.model_dump(mode="json"))
+
+
+async def _stream(database: Database, job_id: str, seen: int) -> Response:
+    first = await _look(database, job_id, seen, _BATCH)
+    job = await to_thread.run_sync(partial(jobs.get_job, database=database, id=job_id))
+    if job.ended and not first.data:
+        return Response(status_code=204)  # which tells a browser not to connect again
+    return StreamingResponse(
+        _frames(database, job_id, seen, first),
+        media_type=EVENT_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _frames(
+    database: Database, job_id: str, seen: int, page: Page[Event]
+) -> AsyncIterator[str]:
+    yield "retry: 1000\n\n"
+    spoke = time.monotonic()
+    while True:
+        for event in page.data:
+            seen = event.id
+            yield f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
+        if page.data:
+            spoke = time.monotonic()
+            if page.next is None and _is_last(page.data[-1]):
+                return
+        elif time.monotonic() - spoke > _KEEP_ALIVE_SECONDS:
+            spoke = time.monotonic()
+            yield ": still here\n\n"
+        if page.next is None:
+            await asyncio.sleep(_POLL_SECONDS)
+        try:
+            page = await _look(database, job_id, seen, _BATCH)
+        except IntraFusionError:  # the job was deleted
+            return
+
+
+def _is_last(event: Event) -> bool:
+    return event.kind == "status" and event.data["status"] in ENDED
+
+
+async def _look(database: Database, job_id: str, after: int, limit: int) -> Page[Event]:
+    look: Any = partial(jobs.list_events, database=database, id=job_id, after=after, limit=limit)
+    page: Page[Event] = await to_thread.run_sync(look)
+    return page
