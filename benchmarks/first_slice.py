@@ -18,21 +18,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import intrafusion
 from benchmarks.measure import Size, accuracy, predict, size
 from benchmarks.peers import magnitude, published_intra_fusion
-from examples.data import Images, fashion_mnist
-from examples.networks import NETWORKS
-from examples.train import HELD_OUT
+from examples.data import HELD_OUT
+from examples.trained import Trained, trained
 
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "examples"
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 SPARSITY = 0.5
 PROMISED_POINTS = {"fashion_vgg": 3.0, "fashion_resnet": 5.0}
 OURS = "Intra-Fusion, calibrated"
@@ -52,56 +47,47 @@ class Row:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Bench:
-    """One network, and the data every method is given or measured on."""
-
-    name: str
-    network: nn.Module
-    calibration: Tensor
-    held_out: Images
-    test: Images
-
-    def row(self, method: str, data: str, predicted: Tensor, counted: Size, seconds: float) -> Row:
-        agreement = (predicted == predict(self.network, self.test)).float().mean().item()
-        return Row(
-            self.name,
-            method,
-            data,
-            accuracy(predicted, self.test),
-            agreement,
-            counted.parameters,
-            counted.macs,
-            seconds,
-        )
+def row(
+    bench: Trained, method: str, data: str, predicted: Tensor, counted: Size, seconds: float
+) -> Row:
+    """What a method made of the network, measured on the test images."""
+    agreement = (predicted == predict(bench.network, bench.test)).float().mean().item()
+    return Row(
+        bench.name,
+        method,
+        data,
+        accuracy(predicted, bench.test),
+        agreement,
+        counted.parameters,
+        counted.macs,
+        seconds,
+    )
 
 
-def original(bench: Bench) -> Iterator[Row]:
+def original(bench: Trained) -> Iterator[Row]:
     """The network as it was trained."""
     predicted = predict(bench.network, bench.test)
-    yield bench.row("original", "", predicted, size(bench.network), 0.0)
+    yield row(bench, "original", "", predicted, size(bench.network), 0.0)
 
 
-def ours(bench: Bench) -> Iterator[Row]:
+def ours(bench: Trained) -> Iterator[Row]:
     """From the TorchScript file, as a user would, with and without calibration images."""
-    program = intrafusion.load(EXAMPLES / f"{bench.name}.pt", input_shapes=[[1, 1, 28, 28]])
     # Every group loses its half, in closed form: neither an allocation nor the joint refit helps.
     spec = intrafusion.CompressionSpec(
         sparsity=SPARSITY, importance="l1", allocation="uniform", joint_steps=0
     )
-    calibration = intrafusion.load_dataset(EXAMPLES / "fashion_calibration.npz")
     for method, data, samples in (
-        (OURS, "256 unlabelled", calibration),
+        (OURS, "256 unlabelled", bench.calibration),
         ("Intra-Fusion, data-free", "none", None),
     ):
         began = time.perf_counter()
-        result = intrafusion.compress(program, spec, calibration=samples)
+        result = intrafusion.compress(bench.program, spec, calibration=samples)
         seconds = time.perf_counter() - began
         counted = Size(result.report.after.parameters, result.report.after.macs)
-        yield bench.row(method, data, predict(result.program, bench.test), counted, seconds)
+        yield row(bench, method, data, predict(result.program, bench.test), counted, seconds)
 
 
-def magnitude_pruning(bench: Bench) -> Iterator[Row]:
+def magnitude_pruning(bench: Trained) -> Iterator[Row]:
     """Torch-Pruning, each time with the criterion that does best on the held-out images."""
     for method, data, estimate in (
         ("Torch-Pruning 1.6.1", "none", False),
@@ -112,32 +98,30 @@ def magnitude_pruning(bench: Bench) -> Iterator[Row]:
             began = time.perf_counter()
             pruned = magnitude.prune(bench.network, SPARSITY, criterion)
             if estimate:
-                pruned = magnitude.reestimate_batch_norm(pruned, bench.calibration)
+                pruned = magnitude.reestimate_batch_norm(pruned, bench.calibration.inputs[0])
             seconds = time.perf_counter() - began
             score = accuracy(predict(pruned, bench.held_out), bench.held_out)
             if best is None or score > best[0]:
                 best = (score, criterion, pruned, seconds)
         assert best is not None
         _, criterion, pruned, seconds = best
-        yield bench.row(
-            f"{method}, {criterion}", data, predict(pruned, bench.test), size(pruned), seconds
+        yield row(
+            bench,
+            f"{method}, {criterion}",
+            data,
+            predict(pruned, bench.test),
+            size(pruned),
+            seconds,
         )
 
 
-def published(bench: Bench) -> Iterator[Row]:
+def published(bench: Trained) -> Iterator[Row]:
     """Intra-Fusion as its authors published it."""
     began = time.perf_counter()
     fused = published_intra_fusion.compress(bench.network, SPARSITY)
     seconds = time.perf_counter() - began
     predicted = predict(fused, bench.test)
-    yield bench.row("Intra-Fusion as published", "none", predicted, size(fused), seconds)
-
-
-def load_network(name: str) -> nn.Module:
-    """The trained example network as an nn.Module in evaluation mode."""
-    network = NETWORKS[name]()
-    network.load_state_dict(load_file(EXAMPLES / f"{name}.safetensors"))
-    return network.eval()
+    yield row(bench, "Intra-Fusion as published", "none", predicted, size(fused), seconds)
 
 
 def as_markdown(rows: list[Row]) -> str:
@@ -185,21 +169,12 @@ def missed(rows: list[Row]) -> list[str]:
 
 
 def main() -> None:
-    test, training = fashion_mnist("t10k"), fashion_mnist("train")
-    images = np.load(EXAMPLES / "fashion_calibration.npz")["inputs"]
     rows: list[Row] = []
-    for name in NETWORKS:
-        bench = Bench(
-            name,
-            load_network(name),
-            torch.from_numpy(images),
-            training[len(training) - HELD_OUT :],
-            test,
-        )
+    for bench in trained(PROMISED_POINTS):
         for method in (original, ours, magnitude_pruning, published):
-            for row in method(bench):
-                print(f"{row.network}  {row.method}: {row.accuracy:.4f}", file=sys.stderr)
-                rows.append(row)
+            for found in method(bench):
+                print(f"{found.network}  {found.method}: {found.accuracy:.4f}", file=sys.stderr)
+                rows.append(found)
     RESULTS.mkdir(exist_ok=True)
     table = as_markdown(rows)
     (RESULTS / "first_slice.md").write_text(table)

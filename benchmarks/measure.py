@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 import intrafusion
-from examples.data import Images
+from examples.data import Labelled
 
 BATCH = 500
 
@@ -22,20 +22,20 @@ class Size:
     macs: int
 
 
-def predict(network: Callable[[Tensor], Tensor], images: Images) -> Tensor:
-    """The class (n,) that `network` gives each of the n images."""
+def predict(network: Callable[[Tensor], Tensor], samples: Labelled) -> Tensor:
+    """The class (n,) that `network` gives each of the n samples."""
     with torch.no_grad():
-        parts = torch.from_numpy(images.inputs).split(BATCH)
+        parts = torch.from_numpy(samples.inputs).split(BATCH)
         return torch.cat([network(part).argmax(1) for part in parts])
 
 
-def accuracy(predicted: Tensor, images: Images) -> float:
-    """Share of `predicted` classes (n,) that are the images' labels."""
-    return (predicted == torch.from_numpy(images.labels)).float().mean().item()
+def accuracy(predicted: Tensor, samples: Labelled) -> float:
+    """Share of `predicted` classes (n,) that are the samples' labels."""
+    return (predicted == torch.from_numpy(samples.labels)).float().mean().item()
 
 
-def size(network: nn.Module) -> Size:
-    """The size of `network` as the engine counts it, the same way for all."""
-    program = intrafusion.load(network, input_shapes=[[1, 1, 28, 28]])
+def size(network: nn.Module, shape: Sequence[int] = (1, 28, 28)) -> Size:
+    """The size of `network` on a sample of `shape` as the engine counts it, the same for all."""
+    program = intrafusion.load(network, input_shapes=[[1, *shape]])
     report = intrafusion.inspect(program)
     return Size(report.parameters, report.macs)

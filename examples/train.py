@@ -1,11 +1,11 @@
 """Train the example networks and write every file that examples/ ships.
 
-    python -m examples.train                   both networks, then the data slices
+    python -m examples.train                   all networks, then the data slices
     python -m examples.train fashion_vgg       one network
     python -m examples.train data              the data slices alone
 
-The last 5,000 training images are held out: anything one may want to choose is chosen on
-them. The test images are read once, after training, to state the accuracy.
+The last 5,000 training samples are held out: anything one may want to choose is chosen on
+them. The test samples are read once, after training, to state the accuracy.
 """
 
 from __future__ import annotations
@@ -21,63 +21,45 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from examples.data import Images, fashion_mnist
+from examples.data import DATA, SEED, DataSet, Labelled, data_for
 from examples.networks import NETWORKS
+from examples.recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
-SEED = 20261124
-EPOCHS = 12
 BATCH = 128
-HELD_OUT = 5_000
-CALIBRATION = 256
 TEST_SLICE = 2_000
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image (n, 1, 28, 28) by chance and move it by up to two pixels each way."""
-    count, _, height, width = images.shape
-    padded = functional.pad(images, (2, 2, 2, 2))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    down, right = torch.randint(0, 5, (2, count), generator=generator)
-    moved = windows[torch.arange(count), :, down, right]
-    mirror = torch.rand(count, generator=generator) < 0.5
-    return torch.where(mirror[:, None, None, None], moved.flip(3), moved)
-
-
-def accuracy(network: nn.Module, images: Images) -> float:
+def accuracy(network: nn.Module, samples: Labelled) -> float:
     """Top-1 accuracy of `network` in evaluation mode."""
     network.eval()
     hits = 0
     with torch.no_grad():
-        for start in range(0, len(images), 500):
-            part = images[start : start + 500]
+        for start in range(0, len(samples), 500):
+            part = samples[start : start + 500]
             scores = network(torch.from_numpy(part.inputs))
             hits += int((scores.argmax(1) == torch.from_numpy(part.labels)).sum())
-    return hits / len(images)
+    return hits / len(samples)
 
 
-def train(name: str, images: Images) -> nn.Module:
-    """A network of that name trained on all but the last `HELD_OUT` of `images`."""
+def train(name: str, data: DataSet) -> nn.Module:
+    """A network of that name, trained on `data.training`."""
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
+    recipe = RECIPES[name]
     network = NETWORKS[name]().to(memory_format=torch.channels_last)
-    training, held_out = images[: len(images) - HELD_OUT], images[len(images) - HELD_OUT :]
-    inputs, labels = torch.from_numpy(training.inputs), torch.from_numpy(training.labels)
-    steps = len(training) // BATCH
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
-    )
+    inputs, labels = torch.from_numpy(data.training.inputs), torch.from_numpy(data.training.labels)
+    steps = len(inputs) // BATCH
+    optimizer = recipe.optimizer(network)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=0.1, total_steps=EPOCHS * steps, pct_start=0.2
+        optimizer, max_lr=recipe.rate, total_steps=recipe.epochs * steps, pct_start=0.2
     )
-    for epoch in range(EPOCHS):
+    for epoch in range(recipe.epochs):
         began, total = time.perf_counter(), 0.0
         network.train()
-        for rows in torch.randperm(len(training), generator=generator)[: steps * BATCH].split(
-            BATCH
-        ):
-            batch = augment(inputs[rows], generator).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+        for rows in torch.randperm(len(inputs), generator=generator)[: steps * BATCH].split(BATCH):
+            batch = _channels_last(recipe.augment(inputs[rows], generator))
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                 scores = network(batch)
             loss = functional.cross_entropy(scores.float(), labels[rows])
             optimizer.zero_grad()
@@ -86,17 +68,21 @@ def train(name: str, images: Images) -> nn.Module:
             schedule.step()
             total += loss.item()
         print(
-            f"{name} epoch {epoch + 1}/{EPOCHS}  loss {total / steps:.4f}  "
-            f"held-out accuracy {accuracy(network, held_out):.4f}  "
+            f"{name} epoch {epoch + 1}/{recipe.epochs}  loss {total / steps:.4f}  "
+            f"held-out accuracy {accuracy(network, data.held_out):.4f}  "
             f"{time.perf_counter() - began:.0f} s",
             flush=True,
         )
     return network.to(memory_format=torch.contiguous_format).eval()
 
 
-def write_network(name: str, network: nn.Module) -> None:
+def _channels_last(batch: Tensor) -> Tensor:
+    return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
+
+
+def write_network(name: str, network: nn.Module, data: DataSet) -> None:
     """Write `network` as traced TorchScript and its state dict as safetensors."""
-    traced = torch.jit.trace(network, torch.zeros(2, 1, 28, 28))
+    traced = torch.jit.trace(network, torch.zeros(2, *data.test.inputs.shape[1:]))
     torch.jit.save(traced, str(HERE / f"{name}.pt"))
     save_file(
         {key: value.contiguous() for key, value in network.state_dict().items()},
@@ -105,13 +91,16 @@ def write_network(name: str, network: nn.Module) -> None:
 
 
 def write_data() -> None:
-    """Write 256 training images without labels and 2,000 test images with theirs."""
-    rows = np.random.default_rng(SEED).permutation(60_000 - HELD_OUT)[:CALIBRATION]
-    np.savez_compressed(
-        HERE / "fashion_calibration.npz", inputs=fashion_mnist("train").inputs[np.sort(rows)]
-    )
-    test = fashion_mnist("t10k")[:TEST_SLICE]
-    np.savez_compressed(HERE / "fashion_test.npz", inputs=test.inputs, labels=test.labels)
+    """Write 256 training images without labels and 2,000 test images with theirs, per data set.
+
+    Tones are made faster than they are read.
+    """
+    for name in DATA:
+        if name != "tones":
+            data = DATA[name]()
+            test = data.test[:TEST_SLICE]
+            np.savez_compressed(HERE / f"{name}_calibration.npz", inputs=data.calibration)
+            np.savez_compressed(HERE / f"{name}_test.npz", inputs=test.inputs, labels=test.labels)
 
 
 def main() -> None:
@@ -121,12 +110,13 @@ def main() -> None:
         if what == "data":
             write_data()
             continue
-        network = train(what, fashion_mnist("train"))
-        write_network(what, network)
+        data = data_for(what)
+        network = train(what, data)
+        write_network(what, network, data)
         figures = {
             "network": what,
             "parameters": sum(p.numel() for p in network.parameters()),
-            "test_accuracy": accuracy(network, fashion_mnist("t10k")),
+            "test_accuracy": accuracy(network, data.test),
         }
         print(json.dumps(figures), flush=True)
 

@@ -18,7 +18,9 @@ def install(folder: Path) -> None:
     """Lay out `mypackage` in `folder` as pip would, with the README's entry point."""
     (folder / "mypackage").mkdir()
     (folder / "mypackage" / "__init__.py").touch()
-    (folder / "mypackage" / "networks.py").write_text((EXAMPLES / "networks.py").read_text())
+    (folder / "mypackage" / "networks.py").write_text(
+        (EXAMPLES / "networks" / "vgg.py").read_text()
+    )
     text = (EXAMPLES / "README.md").read_text()
     line = re.search(r'^"(mine/\w+)" = "([\w.:]+)"$', text, re.MULTILINE)
     group = re.search(r'^\[project\.entry-points\."([\w.]+)"\]$', text, re.MULTILINE)

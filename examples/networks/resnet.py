@@ -1,8 +1,4 @@
-"""The two small networks that the examples and the benchmarks compress.
-
-Both read float32 images (n, 1, 28, 28) with pixels in [0, 1] and return (n, 10) class scores.
-Neither normalises its input: the first batch norm does all the scaling there is.
-"""
+"""A small residual network for Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -11,33 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CLASSES = 10
-
-
-class FashionVGG(nn.Module):
-    """Four conv-BN-ReLU layers of 32-64-128-128 channels, two max pools, one linear layer.
-
-    241,898 parameters at full width. `widths` are the channels of the four convolutions.
-    """
-
-    def __init__(self, widths: tuple[int, int, int, int] = (32, 64, 128, 128)) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = 1
-        for index, width in enumerate(widths):
-            layers += [
-                nn.Conv2d(channels, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            ]
-            if index < 2:
-                layers.append(nn.MaxPool2d(2))
-            channels = width
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(channels, CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(torch.flatten(self.pool(self.features(images)), 1))
 
 
 class BasicBlock(nn.Module):
@@ -87,9 +56,3 @@ class FashionResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.stages(functional.relu(self.bn1(self.conv1(images))))
         return self.classifier(torch.flatten(self.pool(hidden), 1))
-
-
-NETWORKS: dict[str, type[nn.Module]] = {
-    "fashion_vgg": FashionVGG,
-    "fashion_resnet": FashionResNet,
-}
