@@ -23,8 +23,8 @@ lint: install    ## ruff, mypy --strict and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint       ## Everything CI checks
-	$(BIN)/pytest
+test: lint       ## Everything CI checks, one test to a core
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 test-fast: install  ## The tests that take seconds
 	$(BIN)/pytest -m "not slow"

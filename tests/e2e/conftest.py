@@ -153,6 +153,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(
         folder / "home",
         job_paths=folder / "architectures",
+        job_threads=1,  # other tests run beside it
         max_upload_bytes=5_000_000,
         lease_seconds=4,
         sandbox="required",
