@@ -162,9 +162,11 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     unit = units.unit[1:]
     atoms = np.flatnonzero(units.cause[unit] == FREE) + 1
     unit = units.unit[atoms]
-    column, way = columns.of_atom[atoms - 1], _ways(record)[atoms]
-    # Unit by unit and column by column; what went the same way stands together, in order.
-    order = np.lexsort((atoms, way, column, unit))
+    place, column = units.place[atoms], columns.of_atom[atoms - 1]
+    way = _ways(record, units, columns)[place]
+    # Unit by unit and column by column; what went the same way stands together, and place by
+    # place in the same order in every column.
+    order = np.lexsort((atoms, place, way, column, unit))
     atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]
     position = torch.from_numpy(atoms - columns.starts[column])
     role = _roles(record)[atoms]
@@ -225,14 +227,17 @@ def _alike(unit: Integers, sort: Integers) -> Iterator[tuple[Integers, int]]:
 _ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)
 
 
-def _ways(record: Walk) -> Integers:
-    """For each atom a number: equal for atoms that are in the same of the walk's parts."""
-    way = np.zeros(record.atoms, np.int64)
-    for part in record.parts:
-        inside = np.zeros(len(way), np.int64)
-        inside[part.numpy()] = 1
-        way = np.unique(2 * way + inside, return_inverse=True)[1]
-    return way
+def _ways(record: Walk, units: Units, columns: _Columns) -> Integers:
+    """For each place a number: equal for places that stand in the same columns, the same number
+    of times, and are in the same of the walk's parts.
+    """
+    # The sum of a random number for each thing that is said of a place tells what was said.
+    numbers = np.random.default_rng(0).integers(2**63, size=len(columns.names) + len(record.parts))
+    sums = np.zeros(len(units.place), np.int64)
+    np.add.at(sums, units.place[1:], numbers[columns.of_atom])
+    for number, part in zip(numbers[len(columns.names) :], record.parts, strict=True):
+        sums[np.unique(units.place[part.numpy()])] += number
+    return np.unique(sums, return_inverse=True)[1]
 
 
 def _roles(record: Walk) -> NDArray[np.int8]:

@@ -31,11 +31,14 @@ class Units:
 
     Attributes:
         unit: for each atom the number of its unit.
+        place: for each atom the number of its place: atoms that meet, position by position, are
+            at one. A unit that stands k times in a dimension is at several.
         cause: for each unit which of the walk's freezes was the first to freeze it, or `FREE`,
             or `JOINED`.
     """
 
     unit: Integers
+    place: Integers
     cause: Integers
 
 
@@ -43,7 +46,11 @@ def solve(walk: Walk) -> Units:
     """Join what is tied, square the rectangles, and find what is frozen."""
     a = joined(tie[0] for tie in walk.ties)
     b = joined(tie[1] for tie in walk.ties)
-    unit = _components(walk.atoms, a, b)
+    unit = place = _components(walk.atoms, a, b)
+    if walk.lines:
+        a = np.concatenate([a, joined(line[0] for line in walk.lines)])
+        b = np.concatenate([b, joined(line[1] for line in walk.lines)])
+        unit = _components(walk.atoms, a, b)
     pending = list(walk.rects)
     while pending:
         now, pending = _to_square(unit, pending)
@@ -59,7 +66,7 @@ def solve(walk: Walk) -> Units:
     frozen = joined(freeze.atoms for freeze in walk.freezes)
     # Of several assignments to one unit the last is left: backwards, the first freeze.
     cause[unit[frozen[::-1]]] = np.repeat(np.arange(len(sizes)), sizes)[::-1]
-    return Units(unit, cause)
+    return Units(unit, place, cause)
 
 
 def joined(labels: Iterable[Tensor]) -> NDArray[np.int32]:

@@ -90,6 +90,7 @@ class Walk:
     ranges: dict[tuple[str, int], range] = field(default_factory=dict)
     atoms: int = FROZEN + 1
     ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    lines: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
     rects: list[Rect] = field(default_factory=list)
     warnings: list[tuple[Tensor, str]] = field(default_factory=list)
@@ -102,16 +103,13 @@ class Walk:
     whole_heads: bool = False
 
     def tie(self, a: Tensor, b: Tensor) -> None:
-        """Entries of `a` and `b` at the same (broadcast) position live and die together."""
-        a, b = core(a), core(b)
-        if a.shape != b.shape:
-            a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
-        self.ties.append((a.reshape(-1), b.reshape(-1)))
+        """Entries of `a` and `b` that meet at one (broadcast) position live and die together."""
+        self.ties.append(_pairs(a, b))
 
     def tie_along(self, plane: Tensor, dims: Iterable[int]) -> None:
-        """All entries of `plane` along `dims` live and die together."""
+        """All entries of `plane` along `dims` live and die together, though they never meet."""
         for dim in dims:
-            self.tie(plane, plane.narrow(dim, 0, 1))
+            self.lines.append(_pairs(plane, plane.narrow(dim, 0, 1)))
 
     def freeze(self, plane: Tensor, node: fx.Node, reason: str, *, quiet: bool = False) -> None:
         """The entries of `plane` must stay. `quiet`: not worth telling the user."""
@@ -166,6 +164,14 @@ class Walk:
             self.atoms += size
         atoms = self.ranges[name, dim]
         return torch.arange(atoms.start, atoms.stop, dtype=torch.int32)
+
+
+def _pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The entries of two planes that broadcast together, as vectors."""
+    a, b = core(a), core(b)
+    if a.shape != b.shape:
+        a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
+    return a.reshape(-1), b.reshape(-1)
 
 
 def walk(
