@@ -33,6 +33,8 @@ class ErrorCode(Enum):
     CHECKSUM_MISMATCH = ("checksum_mismatch", 400, "The bytes are not the ones announced")
     RANGE_NOT_SATISFIABLE = ("range_not_satisfiable", 416, "The file has no such range")
     TOO_MANY_REQUESTS = ("too_many_requests", 429, "Too many requests")
+    JOB_QUOTA = ("job_quota", 429, "Too many jobs are queued")
+    STORAGE_QUOTA = ("storage_quota", 413, "The storage is used up")
 
     # The model file
     NOT_A_MODEL = ("not_a_model", 415, "The file is not a model")

@@ -14,7 +14,13 @@ from service.uploads import described, get_upload, keep_upload, page_uploads, re
 
 
 def keep_dataset(
-    *, database: Database, incoming: Incoming, stated_sha256: str | None, name: str | None
+    *,
+    database: Database,
+    tenant: str,
+    quota: int | None,
+    incoming: Incoming,
+    stated_sha256: str | None,
+    name: str | None,
 ) -> tuple[Dataset, bool]:
     """Check and keep uploaded samples; returns them and whether they are new.
 
@@ -22,6 +28,8 @@ def keep_dataset(
     """
     record, new = keep_upload(
         database=database,
+        tenant=tenant,
+        quota=quota,
         table=DatasetRecord,
         prefix="data",
         incoming=incoming,
@@ -32,14 +40,17 @@ def keep_dataset(
     return described(record, Dataset), new
 
 
-def get_dataset(*, database: Database, id: str) -> Dataset:  # noqa: A002
+def get_dataset(*, database: Database, tenant: str, id: str) -> Dataset:  # noqa: A002
     """The samples with this id. Raises `NOT_FOUND`."""
-    return described(get_upload(database=database, table=DatasetRecord, id=id), Dataset)
+    return described(
+        get_upload(database=database, tenant=tenant, table=DatasetRecord, id=id), Dataset
+    )
 
 
 def list_datasets(
     *,
     database: Database,
+    tenant: str,
     cursor: str | None = None,
     limit: int = 50,
     sha256: str | None = None,
@@ -48,6 +59,7 @@ def list_datasets(
     """A page of datasets, newest first."""
     records, following = page_uploads(
         database=database,
+        tenant=tenant,
         table=DatasetRecord,
         cursor=cursor,
         limit=limit,
@@ -57,9 +69,9 @@ def list_datasets(
     return Page(data=[described(record, Dataset) for record in records], next=following)
 
 
-def delete_dataset(*, database: Database, id: str) -> None:  # noqa: A002
+def delete_dataset(*, database: Database, tenant: str, id: str) -> None:  # noqa: A002
     """Forget samples. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads them."""
-    remove_upload(database=database, table=DatasetRecord, id=id)
+    remove_upload(database=database, tenant=tenant, table=DatasetRecord, id=id)
 
 
 def _kind_of(path: Path) -> str:

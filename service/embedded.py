@@ -31,7 +31,8 @@ from service.main import create_app
 from service.redis_server import own_redis
 from service.settings import Settings
 from service.store.blobs import Blobs
-from service.store.database import Database
+from service.store.database import Database, database_exists
+from service.store.keys import any_api_key
 from service.store.workers import count_alive
 
 ADDRESS_FILE = "server.json"
@@ -47,12 +48,16 @@ def serve(
     When all is ready, one line on standard output and `server.json` in `home` tell the URL.
     `given` are further settings, ahead of those in the environment.
 
-    Raises `FORBIDDEN` for an address others can reach, since there are no API keys,
+    Raises `FORBIDDEN` for an address others can reach where no API key was made,
     `CONFLICT` where another server uses `home` or the port, and `UNAVAILABLE` where no
     Redis-protocol server can be had.
     """
-    _refuse_public(host)
     folder = Path(home).absolute()
+    defaults = {"sandbox": _default("SANDBOX", "auto"), "keys": _default("KEYS", "optional")}
+    settings = Settings(**(defaults | given | {"home": folder}))
+    if not _is_loopback(host):
+        _refuse_without_keys(host, settings)
+        settings = settings.model_copy(update={"keys": "required"})
     folder.mkdir(parents=True, exist_ok=True)
     with (
         _sigterm_like_ctrl_c(),
@@ -60,7 +65,6 @@ def serve(
         _listening(host, port) as listener,
         ExitStack() as cleaning,
     ):
-        settings = Settings(**({"sandbox": _sandbox_default()} | given | {"home": folder}))
         members = []
         if "redis_url" not in settings.model_fields_set:
             redis = own_redis(folder)
@@ -155,20 +159,32 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def _refuse_public(host: str) -> None:
+def _is_loopback(host: str) -> bool:
     try:
         addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
     except socket.gaierror as error:
         raise IntraFusionError(
             ErrorCode.BAD_REQUEST, f"{host!r} is no address: {error.strerror}.", "Use 127.0.0.1."
         ) from error
-    if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        raise IntraFusionError(
-            ErrorCode.FORBIDDEN,
-            f"{host} can be reached from other machines, and this server asks for no keys.",
-            "Listen on 127.0.0.1, and let a proxy that authenticates stand before it.",
-            host=host,
-        )
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
+def _refuse_without_keys(host: str, settings: Settings) -> None:
+    if database_exists(settings.database):
+        database = Database(settings.database)
+        database.migrate()
+        with database.read() as session:
+            found = any_api_key(session)
+        database.close()
+        if found:
+            return
+    raise IntraFusionError(
+        ErrorCode.FORBIDDEN,
+        f"{host} can be reached from other machines, and this server asks for no keys.",
+        f"Make one first: intrafusion keys create NAME --home {settings.home}. "
+        "Or listen on 127.0.0.1.",
+        host=host,
+    )
 
 
 @contextmanager
@@ -222,5 +238,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sandbox_default() -> str:
-    return os.environ.get("INTRAFUSION_SANDBOX", "auto")
+def _default(name: str, value: str) -> str:
+    """What the environment says, or else `value`, the default of a server of one's own."""
+    return os.environ.get(f"INTRAFUSION_{name}", value)

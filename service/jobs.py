@@ -26,37 +26,44 @@ from service.store.records import ArtifactRecord, JobRecord
 REPORT = "report.json"
 
 
-def get_job(*, database: Database, id: str) -> Job:  # noqa: A002
+def get_job(*, database: Database, tenant: str, id: str) -> Job:  # noqa: A002
     """The job as it is now. Raises `NOT_FOUND`."""
     with database.read() as session:
-        return job_of(find_record(session, id))
+        return job_of(find_record(session, id, tenant=tenant))
 
 
 def list_jobs(
-    *, database: Database, cursor: str | None, limit: int, only: JobFilter | None = None
+    *,
+    database: Database,
+    tenant: str,
+    cursor: str | None,
+    limit: int,
+    only: JobFilter | None = None,
 ) -> Page[Job]:
     """A page of jobs, newest first."""
     with database.read() as session:
-        found = store.list_jobs(session, before=cursor, limit=limit + 1, only=only or JobFilter())
+        found = store.list_jobs(
+            session, tenant=tenant, before=cursor, limit=limit + 1, only=only or JobFilter()
+        )
     following = found[limit - 1].id if len(found) > limit else None
     return Page(data=[job_of(record) for record in found[:limit]], next=following)
 
 
-def cancel_job(*, database: Database, id: str) -> Job:  # noqa: A002
+def cancel_job(*, database: Database, tenant: str, id: str) -> Job:  # noqa: A002
     """Ask for a job's end and return it; one that has ended stays as it is. Raises `NOT_FOUND`."""
     with database.write() as session:
-        find_record(session, id)
+        find_record(session, id, tenant=tenant)
         store.cancel_job(session, id)
-        return job_of(find_record(session, id))
+        return job_of(find_record(session, id, tenant=tenant))
 
 
-def delete_job(*, database: Database, id: str) -> None:  # noqa: A002
+def delete_job(*, database: Database, tenant: str, id: str) -> None:  # noqa: A002
     """Forget an ended job, its events and its files.
 
     Raises `NOT_FOUND`, or `CONFLICT` where it has not ended.
     """
     with database.write() as session:
-        record = find_record(session, id)
+        record = find_record(session, id, tenant=tenant)
         if not store.delete_job(session, id):
             raise IntraFusionError(
                 ErrorCode.CONFLICT,
@@ -66,10 +73,10 @@ def delete_job(*, database: Database, id: str) -> None:  # noqa: A002
             )
 
 
-def list_events(*, database: Database, id: str, after: int, limit: int) -> Page[Event]:  # noqa: A002
+def list_events(*, database: Database, tenant: str, id: str, after: int, limit: int) -> Page[Event]:  # noqa: A002
     """A page of the job's events with numbers above `after`, in order. Raises `NOT_FOUND`."""
     with database.read() as session:
-        find_record(session, id)
+        find_record(session, id, tenant=tenant)
         found = event_store.list_events(session, job_id=id, after=after, limit=limit + 1)
     events = [
         Event.model_validate({"id": e.number, "kind": e.kind, "at": e.at, "data": e.data})
@@ -78,17 +85,17 @@ def list_events(*, database: Database, id: str, after: int, limit: int) -> Page[
     return Page(data=events, next=str(events[-1].id) if len(found) > limit else None)
 
 
-def list_artifacts(*, database: Database, id: str) -> Page[Artifact]:  # noqa: A002
+def list_artifacts(*, database: Database, tenant: str, id: str) -> Page[Artifact]:  # noqa: A002
     """The files the job made; none before it has succeeded. Raises `NOT_FOUND`."""
     with database.read() as session:
-        find_record(session, id)
+        find_record(session, id, tenant=tenant)
         return Page(data=[_artifact(a) for a in store.list_artifacts(session, id)])
 
 
-def get_artifact(*, database: Database, id: str, name: str) -> Artifact:  # noqa: A002
+def get_artifact(*, database: Database, tenant: str, id: str, name: str) -> Artifact:  # noqa: A002
     """One file the job made. Raises `NOT_FINISHED` while there may yet be one, or `NOT_FOUND`."""
     with database.read() as session:
-        job = job_of(find_record(session, id))
+        job = job_of(find_record(session, id, tenant=tenant))
         record = store.find_artifact(session, job_id=id, name=name)
         if record is not None:
             return _artifact(record)
@@ -107,9 +114,9 @@ def get_artifact(*, database: Database, id: str, name: str) -> Artifact:  # noqa
     )
 
 
-def find_record(session: Session, id: str) -> JobRecord:  # noqa: A002
+def find_record(session: Session, id: str, *, tenant: str) -> JobRecord:  # noqa: A002
     """The job's record. Raises `NOT_FOUND`."""
-    record = store.find_job(session, id)
+    record = store.find_job(session, id, tenant=tenant)
     if record is None:
         raise IntraFusionError(
             ErrorCode.NOT_FOUND, f"There is no job {id}.", "GET /v1/jobs lists them.", id=id

@@ -12,6 +12,7 @@ import intrafusion
 from intrafusion.api import Problem
 from service.api import artifacts, compress, datasets, events, jobs, meta, models
 from service.api.deps import Resources
+from service.auth import RateLimit
 from service.logs import configure_logging
 from service.problems import install_problems
 from service.queue import Queue
@@ -38,8 +39,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         blobs = Blobs(chosen.blobs, spool=chosen.home / "incoming")
         queue = Queue(chosen)
         upkeep = Upkeep(settings=chosen, database=database, blobs=blobs, queue=queue)
+        per_minute = chosen.quota_requests_per_minute
         app.state.resources = Resources(
-            settings=chosen, database=database, blobs=blobs, queue=queue, upkeep=upkeep
+            settings=chosen,
+            database=database,
+            blobs=blobs,
+            queue=queue,
+            upkeep=upkeep,
+            rate_limit=None if per_minute is None else RateLimit(per_minute),
         )
         upkeep.start()
         try:

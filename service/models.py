@@ -11,7 +11,13 @@ from service.uploads import described, get_upload, keep_upload, page_uploads, re
 
 
 def keep_model(
-    *, database: Database, incoming: Incoming, stated_sha256: str | None, name: str | None
+    *,
+    database: Database,
+    tenant: str,
+    quota: int | None,
+    incoming: Incoming,
+    stated_sha256: str | None,
+    name: str | None,
 ) -> tuple[Model, bool]:
     """Check and keep an uploaded network; returns it and whether it is new.
 
@@ -20,6 +26,8 @@ def keep_model(
     """
     record, new = keep_upload(
         database=database,
+        tenant=tenant,
+        quota=quota,
         table=ModelRecord,
         prefix="model",
         incoming=incoming,
@@ -30,14 +38,15 @@ def keep_model(
     return described(record, Model), new
 
 
-def get_model(*, database: Database, id: str) -> Model:  # noqa: A002
+def get_model(*, database: Database, tenant: str, id: str) -> Model:  # noqa: A002
     """The network with this id. Raises `NOT_FOUND`."""
-    return described(get_upload(database=database, table=ModelRecord, id=id), Model)
+    return described(get_upload(database=database, tenant=tenant, table=ModelRecord, id=id), Model)
 
 
 def list_models(
     *,
     database: Database,
+    tenant: str,
     cursor: str | None = None,
     limit: int = 50,
     sha256: str | None = None,
@@ -46,6 +55,7 @@ def list_models(
     """A page of networks, newest first."""
     records, following = page_uploads(
         database=database,
+        tenant=tenant,
         table=ModelRecord,
         cursor=cursor,
         limit=limit,
@@ -55,6 +65,6 @@ def list_models(
     return Page(data=[described(record, Model) for record in records], next=following)
 
 
-def delete_model(*, database: Database, id: str) -> None:  # noqa: A002
+def delete_model(*, database: Database, tenant: str, id: str) -> None:  # noqa: A002
     """Forget a network. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads it."""
-    remove_upload(database=database, table=ModelRecord, id=id)
+    remove_upload(database=database, tenant=tenant, table=ModelRecord, id=id)

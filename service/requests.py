@@ -73,7 +73,10 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in scope["state"].get("headers", {}).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         began = time.monotonic()

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MiB = 1024**2
 GiB = 1024**3
 
+Keys = Literal["required", "optional"]
 Sandbox = Literal["required", "auto", "off"]
 
 
@@ -48,6 +49,32 @@ class Settings(BaseSettings):
         default="",
         validation_alias=_address("blob_url"),
         description="Address of the blob store, such as `s3://bucket`. Empty: a folder in `home`.",
+    )
+
+    keys: Keys = Field(
+        default="required",
+        description=(
+            "`required`: every request needs an API key. `optional`: only once a key has been "
+            "made; for servers that only this machine can reach."
+        ),
+    )
+    quota_requests_per_minute: int | None = Field(
+        default=None,
+        gt=0,
+        description="Requests a tenant may send in a minute, to each API process. Unset: any.",
+    )
+    quota_queued_jobs: int | None = Field(
+        default=None, gt=0, description="Jobs of a tenant that may wait. Unset: any number."
+    )
+    quota_running_jobs: int | None = Field(
+        default=None,
+        gt=0,
+        description="Jobs of a tenant that may run at once; more wait. Unset: any number.",
+    )
+    quota_stored_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Bytes of uploads and results a tenant may keep. Unset: any number.",
     )
 
     max_upload_bytes: int = Field(

@@ -32,16 +32,19 @@ class Submission:
 def submit_job(
     *,
     database: Database,
+    tenant: str,
     request: JobRequest,
     idempotency_key: str | None,
     idempotency_hours: float,
+    quota: int | None = None,
     retry_of: str | None = None,
 ) -> Submission:
     """Queue a job, once per idempotency key.
 
     Raises `NOT_FOUND` for a model or dataset that does not exist, `ARCHITECTURE_MISSING` and
-    `INPUT_SHAPE_MISSING` where the request leaves out what its model needs, and
-    `IDEMPOTENCY_MISMATCH` where the key came with another request before.
+    `INPUT_SHAPE_MISSING` where the request leaves out what its model needs, `JOB_QUOTA` where
+    `quota` jobs of the tenant wait already, and `IDEMPOTENCY_MISMATCH` where the key came with
+    another request before.
     """
     body = request.model_dump(mode="json")
     canonical = _canonical(request.model_dump() | {"retry_of": retry_of})
@@ -49,13 +52,15 @@ def submit_job(
     try:
         with database.write() as session:
             if idempotency_key is not None:
-                known = find_key(session, idempotency_key, hours=idempotency_hours)
+                known = find_key(session, idempotency_key, tenant=tenant, hours=idempotency_hours)
                 if known is not None:
                     return _repeated(session, known.job_id, known.body_sha256 == digest)
-            _check(session, request)
+            _check(session, request, tenant)
+            _check_room(session, tenant, quota)
             record = store.add_job(
                 session,
                 id=new_id("job"),
+                tenant=tenant,
                 model_id=request.model,
                 calibration_id=request.calibration,
                 evaluation_id=request.evaluation,
@@ -65,11 +70,17 @@ def submit_job(
                 retry_of=retry_of,
             )
             if idempotency_key is not None:
-                remember_key(session, key=idempotency_key, body_sha256=digest, job_id=record.id)
+                remember_key(
+                    session,
+                    tenant=tenant,
+                    key=idempotency_key,
+                    body_sha256=digest,
+                    job_id=record.id,
+                )
             return Submission(job_of(record), new=True)
     except IntegrityError as raced:  # another request with this key won in this very moment
         with database.write() as session:
-            known = find_key(session, idempotency_key or "", hours=idempotency_hours)
+            known = find_key(session, idempotency_key or "", tenant=tenant, hours=idempotency_hours)
             if known is None:
                 raise raced
             return _repeated(session, known.job_id, known.body_sha256 == digest)
@@ -78,9 +89,11 @@ def submit_job(
 def retry_job(
     *,
     database: Database,
+    tenant: str,
     id: str,  # noqa: A002
     idempotency_key: str | None,
     idempotency_hours: float,
+    quota: int | None = None,
 ) -> Submission:
     """Queue a new job that asks for what an ended one asked for.
 
@@ -88,7 +101,7 @@ def retry_job(
     such as for a model deleted since.
     """
     with database.read() as session:
-        record = find_record(session, id)
+        record = find_record(session, id, tenant=tenant)
         request = JobRequest.model_validate(record.request)
         if record.status not in ENDED:
             raise IntraFusionError(
@@ -99,9 +112,11 @@ def retry_job(
             )
     return submit_job(
         database=database,
+        tenant=tenant,
         request=request,
         idempotency_key=idempotency_key,
         idempotency_hours=idempotency_hours,
+        quota=quota,
         retry_of=id,
     )
 
@@ -129,18 +144,21 @@ def _repeated(session: Session, job_id: str, same_body: bool) -> Submission:
             "Use a new key for a new request, or repeat the first request unchanged.",
             job=job_id,
         )
-    record = store.find_job(session, job_id)
+    record = store.find_job(session, job_id, tenant=None)
     assert record is not None
     return Submission(job_of(record), new=False)
 
 
-def _check(session: Session, request: JobRequest) -> None:
-    model = find_upload(session, ModelRecord, request.model)
+def _check(session: Session, request: JobRequest, tenant: str) -> None:
+    model = find_upload(session, ModelRecord, request.model, tenant=tenant)
     if model is None:
         raise _missing("model", request.model)
     for field in ("calibration", "evaluation"):
         dataset = getattr(request, field)
-        if dataset is not None and find_upload(session, DatasetRecord, dataset) is None:
+        if (
+            dataset is not None
+            and find_upload(session, DatasetRecord, dataset, tenant=tenant) is None
+        ):
             raise _missing(field, dataset)
     if model.kind in ("safetensors", "state_dict") and request.architecture is None:
         raise IntraFusionError(
@@ -166,6 +184,20 @@ def _check(session: Session, request: JobRequest) -> None:
             ErrorCode.INPUT_SHAPE_MISSING,
             "A model file does not say what shape its inputs have.",
             'Add "input_shapes", such as [[1, 3, 224, 224]], or calibration or evaluation data.',
+        )
+
+
+def _check_room(session: Session, tenant: str, quota: int | None) -> None:
+    if quota is None:
+        return
+    waiting = store.count_queued(session, tenant=tenant)
+    if waiting >= quota:
+        raise IntraFusionError(
+            ErrorCode.JOB_QUOTA,
+            f"{waiting} jobs are queued, and {quota} may be.",
+            "Submit again when some of them have started, or cancel some.",
+            queued=waiting,
+            quota=quota,
         )
 
 

@@ -74,7 +74,8 @@ class Upkeep:
 
     def _publish_waiting(self) -> bool:
         with self._database.read() as session:
-            due = list(jobs.list_unpublished(session, limit=_BATCH))
+            at_once = self._settings.quota_running_jobs
+            due = list(jobs.list_unpublished(session, limit=_BATCH, at_once=at_once))
             before = now() - timedelta(seconds=self._settings.redeliver_seconds)
             stale = jobs.list_waiting(session, published_before=before, limit=_BATCH)
         if stale and self._queue.length() == 0:

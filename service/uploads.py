@@ -16,6 +16,7 @@ from service.store.database import Database
 from service.store.uploads import (
     Upload,
     add_upload,
+    count_stored_bytes,
     delete_upload,
     find_by_sha256,
     find_reader,
@@ -44,6 +45,8 @@ def described(record: Upload, kind: type[Described]) -> Described:
 def keep_upload(
     *,
     database: Database,
+    tenant: str,
+    quota: int | None,
     table: type[Upload],
     prefix: Prefix,
     incoming: Incoming,
@@ -53,8 +56,8 @@ def keep_upload(
 ) -> tuple[Upload, bool]:
     """Check what arrived and keep it; returns its record and whether these bytes are new.
 
-    Raises `CHECKSUM_MISMATCH` where the bytes are not the ones the client stated, and what
-    `sniff` raises.
+    Raises `CHECKSUM_MISMATCH` where the bytes are not the ones the client stated,
+    `STORAGE_QUOTA` where the tenant would keep more than `quota` bytes, and what `sniff` raises.
     """
     blob = incoming.finish()
     if stated_sha256 is not None and stated_sha256 != blob.sha256:
@@ -66,9 +69,11 @@ def keep_upload(
             stated=stated_sha256,
         )
     with database.read() as session:
-        known = find_by_sha256(session, table, blob.sha256)
+        known = find_by_sha256(session, table, blob.sha256, tenant=tenant)
     if known is not None:
         return known, False
+    if quota is not None:
+        _check_room(database, tenant, quota, blob.bytes)
     kind = sniff(incoming.path)
     incoming.keep()
     file_name = Path(name.replace("\\", "/")).name[:255] if name else None
@@ -77,6 +82,7 @@ def keep_upload(
             return add_upload(
                 session,
                 table,
+                tenant=tenant,
                 id=new_id(prefix),
                 sha256=blob.sha256,
                 bytes=blob.bytes,
@@ -85,15 +91,34 @@ def keep_upload(
             )
     except IntegrityError:  # the same bytes arrived elsewhere in this very moment
         with database.read() as session:
-            known = find_by_sha256(session, table, blob.sha256)
+            known = find_by_sha256(session, table, blob.sha256, tenant=tenant)
         assert known is not None
         return known, False
 
 
-def get_upload(*, database: Database, table: type[Upload], id: str) -> Upload:  # noqa: A002
+def _check_room(database: Database, tenant: str, quota: int, more: int) -> None:
+    with database.read() as session:
+        stored = count_stored_bytes(session, tenant=tenant)
+    if stored + more > quota:
+        raise IntraFusionError(
+            ErrorCode.STORAGE_QUOTA,
+            f"{stored:,} bytes are stored, and these {more:,} would exceed the {quota:,} allowed.",
+            "Delete models, datasets or jobs that are no longer needed.",
+            stored=stored,
+            quota=quota,
+        )
+
+
+def get_upload(
+    *,
+    database: Database,
+    tenant: str,
+    table: type[Upload],
+    id: str,  # noqa: A002
+) -> Upload:
     """The upload with this id. Raises `NOT_FOUND`."""
     with database.read() as session:
-        record = find_upload(session, table, id)
+        record = find_upload(session, table, id, tenant=tenant)
     if record is None:
         raise _absent(table, id)
     return record
@@ -102,6 +127,7 @@ def get_upload(*, database: Database, table: type[Upload], id: str) -> Upload:  
 def page_uploads(
     *,
     database: Database,
+    tenant: str,
     table: type[Upload],
     cursor: str | None,
     limit: int,
@@ -111,15 +137,29 @@ def page_uploads(
     """A page of uploads, newest first, and the cursor of the next page."""
     with database.read() as session:
         found = list(
-            list_uploads(session, table, before=cursor, limit=limit + 1, sha256=sha256, name=name)
+            list_uploads(
+                session,
+                table,
+                tenant=tenant,
+                before=cursor,
+                limit=limit + 1,
+                sha256=sha256,
+                name=name,
+            )
         )
     return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
-def remove_upload(*, database: Database, table: type[Upload], id: str) -> None:  # noqa: A002
+def remove_upload(
+    *,
+    database: Database,
+    tenant: str,
+    table: type[Upload],
+    id: str,  # noqa: A002
+) -> None:
     """Forget an upload. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads it."""
     with database.write() as session:
-        if find_upload(session, table, id) is None:
+        if find_upload(session, table, id, tenant=tenant) is None:
             raise _absent(table, id)
         reader = find_reader(session, id)
         if reader is not None:

@@ -50,11 +50,11 @@ def run_delivered(
 
 def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) -> None:
     with database.read() as session:
-        record = find_job(session, claim.job_id)
+        record = find_job(session, claim.job_id, tenant=None)
         assert record is not None
-        request = JobRequest.model_validate(record.request)
+        request, tenant = JobRequest.model_validate(record.request), record.tenant
     try:
-        model, calibration, evaluation = _inputs(database, request)
+        model, calibration, evaluation = _inputs(database, request, tenant)
     except IntraFusionError as error:
         with database.write() as session:
             _fail(session, claim, error)
@@ -123,19 +123,21 @@ def _run_process(
         return supervise(process, settings=settings, database=database, claim=claim)
 
 
-def _inputs(database: Database, request: JobRequest) -> tuple[Input, Input | None, Input | None]:
+def _inputs(
+    database: Database, request: JobRequest, tenant: str
+) -> tuple[Input, Input | None, Input | None]:
     """The uploads that the job reads. Raises `NOT_FOUND` for one deleted as the job was queued."""
     calibration, evaluation = request.calibration, request.evaluation
     with database.read() as session:
         return (
-            _input(session, ModelRecord, request.model),
-            None if calibration is None else _input(session, DatasetRecord, calibration),
-            None if evaluation is None else _input(session, DatasetRecord, evaluation),
+            _input(session, ModelRecord, request.model, tenant),
+            None if calibration is None else _input(session, DatasetRecord, calibration, tenant),
+            None if evaluation is None else _input(session, DatasetRecord, evaluation, tenant),
         )
 
 
-def _input(session: Session, table: type[Upload], id: str) -> Input:  # noqa: A002
-    record = find_upload(session, table, id)
+def _input(session: Session, table: type[Upload], id: str, tenant: str) -> Input:  # noqa: A002
+    record = find_upload(session, table, id, tenant=tenant)
     if record is None:
         raise IntraFusionError(
             ErrorCode.NOT_FOUND,

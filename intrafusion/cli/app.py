@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import intrafusion
-from intrafusion.cli import local, remote
+from intrafusion.cli import keys, local, remote
 from intrafusion.cli.exits import EXIT_CODES
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for panel, commands in {
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel, epilog=EXIT_CODES)(command)
+app.add_typer(keys.app, rich_help_panel="In this process")
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,9 +14,10 @@ from intrafusion.api import Artifact, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import CompressionReport
 from service import jobs
-from service.api.deps import BlobsDep, DatabaseDep
+from service.api.deps import BlobsDep, DatabaseDep, TenantDep
 from service.problems import problem_response, responses
 from service.store.blobs import Blobs
+from service.store.database import Database
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
@@ -30,16 +31,16 @@ _MISSING = responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED)
     responses=_MISSING,
 )
 async def get_report(
-    job_id: str, request: Request, database: DatabaseDep, blobs: BlobsDep
+    job_id: str, request: Request, database: DatabaseDep, tenant: TenantDep, blobs: BlobsDep
 ) -> Response:
     """What the compression did and what it cost."""
-    return await _send(request, job_id, jobs.REPORT, database, blobs)
+    return await _send(request, job_id, jobs.REPORT, database, tenant, blobs)
 
 
 @router.get("/artifacts", operation_id="list_artifacts", responses=responses(ErrorCode.NOT_FOUND))
-def list_artifacts(job_id: str, database: DatabaseDep) -> Page[Artifact]:
+def list_artifacts(job_id: str, database: DatabaseDep, tenant: TenantDep) -> Page[Artifact]:
     """The files the job made; none before it has succeeded."""
-    return jobs.list_artifacts(database=database, id=job_id)
+    return jobs.list_artifacts(database=database, tenant=tenant, id=job_id)
 
 
 @router.head("/artifacts/{name}", operation_id="stat_artifact", responses=_MISSING)
@@ -55,22 +56,28 @@ def list_artifacts(job_id: str, database: DatabaseDep) -> Page[Artifact]:
     },
 )
 async def download_artifact(
-    job_id: str, name: str, request: Request, database: DatabaseDep, blobs: BlobsDep
+    job_id: str,
+    name: str,
+    request: Request,
+    database: DatabaseDep,
+    tenant: TenantDep,
+    blobs: BlobsDep,
 ) -> Response:
     """One file, or a `Range` of it. `ETag` is its SHA-256, `Repr-Digest` the same for checking."""
-    return await _send(request, job_id, name, database, blobs, attachment=True)
+    return await _send(request, job_id, name, database, tenant, blobs, attachment=True)
 
 
 async def _send(
     request: Request,
     job_id: str,
     name: str,
-    database: DatabaseDep,
+    database: Database,
+    tenant: str,
     blobs: Blobs,
     *,
     attachment: bool = False,
 ) -> Response:
-    find = partial(jobs.get_artifact, database=database, id=job_id, name=name)
+    find = partial(jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=name)
     artifact = await to_thread.run_sync(find)
     etag = f'"{artifact.sha256}"'
     digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()

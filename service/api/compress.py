@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from intrafusion.api import Job, JobRequest, JobSettings
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service import datasets, models, submission
-from service.api.deps import Resources, ResourcesDep
+from service.api.deps import Resources, ResourcesDep, TenantDep
 from service.api.jobs import SUBMIT_ERRORS, IdempotencyKey, accepted
 from service.api.uploads import DATASET_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS
 from service.body import Body
@@ -68,13 +68,14 @@ async def compress(
     request: Request,
     response: Response,
     resources: ResourcesDep,
+    tenant: TenantDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Upload a network, and samples if there are any, and queue its compression."""
     with ExitStack() as cleaning:
         received = await _receive(request, resources, cleaning)
         made = await to_thread.run_sync(
-            partial(_submit, received, resources, idempotency_key=idempotency_key)
+            partial(_submit, received, resources, tenant, idempotency_key=idempotency_key)
         )
     return accepted(made, response, resources)
 
@@ -147,24 +148,31 @@ def _refuse_unknown(part: PartBegins, received: _Received) -> None:
 
 
 def _submit(
-    received: _Received, resources: Resources, *, idempotency_key: str | None
+    received: _Received, resources: Resources, tenant: str, *, idempotency_key: str | None
 ) -> submission.Submission:
     described = {name: _json(name, text) for name, text in received.fields.items()}
     _validate(described | {"model": ""})  # before anything is kept
-    ids = {_FILES[name]: _keep(name, received, resources) for name in received.files}
+    ids = {_FILES[name]: _keep(name, received, resources, tenant) for name in received.files}
     return submission.submit_job(
         database=resources.database,
+        tenant=tenant,
+        quota=resources.settings.quota_queued_jobs,
         request=_validate(described | ids),
         idempotency_key=idempotency_key,
         idempotency_hours=resources.settings.idempotency_hours,
     )
 
 
-def _keep(name: str, received: _Received, resources: Resources) -> str:
+def _keep(name: str, received: _Received, resources: Resources, tenant: str) -> str:
     incoming, file_name = received.files[name]
     keep: Any = models.keep_model if name == "file" else datasets.keep_dataset
     upload, _ = keep(
-        database=resources.database, incoming=incoming, stated_sha256=None, name=file_name
+        database=resources.database,
+        tenant=tenant,
+        quota=resources.settings.quota_stored_bytes,
+        incoming=incoming,
+        stated_sha256=None,
+        name=file_name,
     )
     return str(upload.id)
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from intrafusion.api import Dataset, Page
 from intrafusion.errors import ErrorCode
 from service import datasets
-from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep
+from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep, TenantDep
 from service.api.uploads import (
     DATASET_ERRORS,
     REQUEST_BODY,
@@ -33,13 +33,17 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
     },
 )
 async def upload_dataset(
-    request: Request, response: Response, resources: ResourcesDep, name: Name = None
+    request: Request,
+    response: Response,
+    resources: ResourcesDep,
+    tenant: TenantDep,
+    name: Name = None,
 ) -> Dataset:
     """Upload samples: `.npz` or safetensors with `inputs` and, if there are any, `labels`.
 
     The body is the file itself, or one multipart part. The same bytes again give the same id.
     """
-    dataset, new = await take_upload(request, resources, name, datasets.keep_dataset)
+    dataset, new = await take_upload(request, resources, tenant, name, datasets.keep_dataset)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset
@@ -48,6 +52,7 @@ async def upload_dataset(
 @router.get("", operation_id="list_datasets", responses=responses(ErrorCode.BAD_REQUEST))
 def list_datasets(
     database: DatabaseDep,
+    tenant: TenantDep,
     cursor: Cursor = None,
     limit: Limit = 50,
     sha256: OnlySha256 = None,
@@ -55,14 +60,14 @@ def list_datasets(
 ) -> Page[Dataset]:
     """The uploaded samples, newest first."""
     return datasets.list_datasets(
-        database=database, cursor=cursor, limit=limit, sha256=sha256, name=name
+        database=database, tenant=tenant, cursor=cursor, limit=limit, sha256=sha256, name=name
     )
 
 
 @router.get("/{dataset_id}", operation_id="get_dataset", responses=responses(ErrorCode.NOT_FOUND))
-def get_dataset(dataset_id: str, database: DatabaseDep) -> Dataset:
+def get_dataset(dataset_id: str, database: DatabaseDep, tenant: TenantDep) -> Dataset:
     """One upload of samples."""
-    return datasets.get_dataset(database=database, id=dataset_id)
+    return datasets.get_dataset(database=database, tenant=tenant, id=dataset_id)
 
 
 @router.delete(
@@ -71,6 +76,6 @@ def get_dataset(dataset_id: str, database: DatabaseDep) -> Dataset:
     status_code=204,
     responses=responses(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def delete_dataset(dataset_id: str, database: DatabaseDep) -> None:
+def delete_dataset(dataset_id: str, database: DatabaseDep, tenant: TenantDep) -> None:
     """Forget samples; jobs that have ended keep what they made of them."""
-    datasets.delete_dataset(database=database, id=dataset_id)
+    datasets.delete_dataset(database=database, tenant=tenant, id=dataset_id)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from service.auth import COOKIE, RateLimit, authenticate
 from service.queue import Queue
 from service.settings import Settings
 from service.store.blobs import Blobs
@@ -23,6 +26,14 @@ class Resources:
     blobs: Blobs
     queue: Queue
     upkeep: Upkeep
+    rate_limit: RateLimit | None
+
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="API key",
+    description="A key made with `intrafusion keys create`.",
+)
 
 
 def _resources(request: Request) -> Resources:
@@ -45,6 +56,24 @@ def _blobs(resources: ResourcesDep) -> Blobs:
     return resources.blobs
 
 
+def _tenant(
+    request: Request,
+    resources: ResourcesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+) -> str:
+    """Whose request it is; counts it."""
+    key = credentials.credentials if credentials else None
+    if key is None and request.method in ("GET", "HEAD"):
+        key = request.cookies.get(COOKIE)
+    tenant = authenticate(database=resources.database, settings=resources.settings, key=key)
+    structlog.contextvars.bind_contextvars(tenant=tenant)
+    if resources.rate_limit is not None:
+        request.state.headers = resources.rate_limit.take(tenant)
+    return tenant
+
+
+KEY_NEEDED = Depends(_tenant)
+TenantDep = Annotated[str, KEY_NEEDED]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 BlobsDep = Annotated[Blobs, Depends(_blobs)]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from intrafusion.api import ENDED, Event, Page
+from intrafusion.api import ENDED, Event, Job, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service import jobs
-from service.api.deps import DatabaseDep, Limit
+from service.api.deps import DatabaseDep, Limit, TenantDep
 from service.problems import responses
 from service.store.database import Database
 
@@ -47,6 +48,7 @@ async def list_events(
     job_id: str,
     request: Request,
     database: DatabaseDep,
+    tenant: TenantDep,
     after: Annotated[
         int, Query(description="Only events numbered above this.", ge=0, lt=2**53)
     ] = 0,
@@ -61,27 +63,52 @@ async def list_events(
 ) -> Response:
     """The job's story so far, in order; or, as server-sent events, to its end."""
     seen = after if cursor is None else cursor
+    look = _Look(database, tenant, job_id)
     if EVENT_STREAM in request.headers.get("Accept", ""):
-        return await _stream(database, job_id, seen if last_event_id is None else last_event_id)
-    page = await _look(database, job_id, seen, limit)
+        return await _stream(look, seen if last_event_id is None else last_event_id)
+    page = await look.at_events(seen, limit)
     return JSONResponse(page.model_dump(mode="json"))
 
 
-async def _stream(database: Database, job_id: str, seen: int) -> Response:
-    first = await _look(database, job_id, seen, _BATCH)
-    job = await to_thread.run_sync(partial(jobs.get_job, database=database, id=job_id))
+@dataclass(frozen=True)
+class _Look:
+    """Looks at one job, in a thread."""
+
+    database: Database
+    tenant: str
+    job_id: str
+
+    async def at_job(self) -> Job:
+        return await to_thread.run_sync(
+            partial(jobs.get_job, database=self.database, tenant=self.tenant, id=self.job_id)
+        )
+
+    async def at_events(self, after: int, limit: int) -> Page[Event]:
+        return await to_thread.run_sync(
+            partial(
+                jobs.list_events,
+                database=self.database,
+                tenant=self.tenant,
+                id=self.job_id,
+                after=after,
+                limit=limit,
+            )
+        )
+
+
+async def _stream(look: _Look, seen: int) -> Response:
+    first = await look.at_events(seen, _BATCH)
+    job = await look.at_job()
     if job.ended and not first.data:
         return Response(status_code=204)  # which tells a browser not to connect again
     return StreamingResponse(
-        _frames(database, job_id, seen, first),
+        _frames(look, seen, first),
         media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _frames(
-    database: Database, job_id: str, seen: int, page: Page[Event]
-) -> AsyncIterator[str]:
+async def _frames(look: _Look, seen: int, page: Page[Event]) -> AsyncIterator[str]:
     yield "retry: 1000\n\n"
     spoke = time.monotonic()
     while True:
@@ -98,16 +125,10 @@ async def _frames(
         if page.next is None:
             await asyncio.sleep(_POLL_SECONDS)
         try:
-            page = await _look(database, job_id, seen, _BATCH)
+            page = await look.at_events(seen, _BATCH)
         except IntraFusionError:  # the job was deleted
             return
 
 
 def _is_last(event: Event) -> bool:
     return event.kind == "status" and event.data["status"] in ENDED
-
-
-async def _look(database: Database, job_id: str, after: int, limit: int) -> Page[Event]:
-    look: Any = partial(jobs.list_events, database=database, id=job_id, after=after, limit=limit)
-    page: Page[Event] = await to_thread.run_sync(look)
-    return page

@@ -14,7 +14,15 @@ from pydantic import AwareDatetime
 from intrafusion.api import Job, JobRequest, JobStatus, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service import jobs, submission
-from service.api.deps import Cursor, DatabaseDep, Limit, Resources, ResourcesDep, SettingsDep
+from service.api.deps import (
+    Cursor,
+    DatabaseDep,
+    Limit,
+    Resources,
+    ResourcesDep,
+    SettingsDep,
+    TenantDep,
+)
 from service.problems import responses
 from service.store.jobs import JobFilter
 from service.submission import Submission
@@ -47,6 +55,7 @@ SUBMIT_ERRORS = (
     ErrorCode.INVALID_SPEC,
     ErrorCode.ARCHITECTURE_MISSING,
     ErrorCode.INPUT_SHAPE_MISSING,
+    ErrorCode.JOB_QUOTA,
 )
 
 
@@ -108,11 +117,14 @@ def submit_job(
     body: JobRequest,
     response: Response,
     resources: ResourcesDep,
+    tenant: TenantDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a compression. `Location` is where to follow it."""
     made = submission.submit_job(
         database=resources.database,
+        tenant=tenant,
+        quota=resources.settings.quota_queued_jobs,
         request=body,
         idempotency_key=idempotency_key,
         idempotency_hours=resources.settings.idempotency_hours,
@@ -130,10 +142,14 @@ def accepted(made: Submission, response: Response, resources: Resources) -> Job:
 
 @router.get("", operation_id="list_jobs", responses=responses(ErrorCode.BAD_REQUEST))
 def list_jobs(
-    database: DatabaseDep, only: OnlyJobs, cursor: Cursor = None, limit: Limit = 50
+    database: DatabaseDep,
+    tenant: TenantDep,
+    only: OnlyJobs,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Page[Job]:
     """The jobs, newest first."""
-    return jobs.list_jobs(database=database, cursor=cursor, limit=limit, only=only)
+    return jobs.list_jobs(database=database, tenant=tenant, cursor=cursor, limit=limit, only=only)
 
 
 @router.get(
@@ -146,12 +162,13 @@ async def get_job(
     request: Request,
     response: Response,
     database: DatabaseDep,
+    tenant: TenantDep,
     settings: SettingsDep,
     wait: Wait = 0,
 ) -> Job:
     """The job as it is now, or with `wait` as soon as it has ended."""
     deadline = time.monotonic() + min(wait, settings.max_wait_seconds)
-    look = partial(jobs.get_job, database=database, id=job_id)
+    look = partial(jobs.get_job, database=database, tenant=tenant, id=job_id)
     job = await to_thread.run_sync(look)
     while not job.ended and (left := deadline - time.monotonic()) > 0:
         if await request.is_disconnected():
@@ -166,9 +183,9 @@ async def get_job(
 @router.post(
     "/{job_id}/cancel", operation_id="cancel_job", responses=responses(ErrorCode.NOT_FOUND)
 )
-def cancel_job(job_id: str, database: DatabaseDep) -> Job:
+def cancel_job(job_id: str, database: DatabaseDep, tenant: TenantDep) -> Job:
     """Ask for the job's end. One that has ended stays as it is."""
-    return jobs.cancel_job(database=database, id=job_id)
+    return jobs.cancel_job(database=database, tenant=tenant, id=job_id)
 
 
 @router.post(
@@ -181,11 +198,14 @@ def retry_job(
     job_id: str,
     response: Response,
     resources: ResourcesDep,
+    tenant: TenantDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a new job that asks for what an ended one asked for."""
     made = submission.retry_job(
         database=resources.database,
+        tenant=tenant,
+        quota=resources.settings.quota_queued_jobs,
         id=job_id,
         idempotency_key=idempotency_key,
         idempotency_hours=resources.settings.idempotency_hours,
@@ -199,6 +219,6 @@ def retry_job(
     status_code=204,
     responses=responses(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def delete_job(job_id: str, database: DatabaseDep) -> None:
+def delete_job(job_id: str, database: DatabaseDep, tenant: TenantDep) -> None:
     """Forget a job that has ended, its events and its files."""
-    jobs.delete_job(database=database, id=job_id)
+    jobs.delete_job(database=database, tenant=tenant, id=job_id)

@@ -13,7 +13,7 @@ from intrafusion.api import Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program.architectures import ARCHITECTURES
 from intrafusion.spec import METHODS, CompressionSpec
-from service.api.deps import Resources, ResourcesDep
+from service.api.deps import KEY_NEEDED, Resources, ResourcesDep
 from service.problems import responses
 from service.store.workers import count_alive
 
@@ -42,7 +42,7 @@ class Health(BaseModel):
     checks: dict[str, str] = {}
 
 
-@router.get("/v1/methods", operation_id="list_methods")
+@router.get("/v1/methods", operation_id="list_methods", dependencies=[KEY_NEEDED])
 def list_methods() -> Page[Method]:
     """The methods and what their specs may say."""
     schema = CompressionSpec.model_json_schema()
@@ -54,7 +54,7 @@ def list_methods() -> Page[Method]:
     )
 
 
-@router.get("/v1/architectures", operation_id="list_architectures")
+@router.get("/v1/architectures", operation_id="list_architectures", dependencies=[KEY_NEEDED])
 def list_architectures() -> Page[ArchitectureName]:
     """The architectures a state dict may belong to, as far as this host has their packages."""
     return Page(data=[ArchitectureName(name=name) for name in ARCHITECTURES])

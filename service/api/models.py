@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from intrafusion.api import Model, Page
 from intrafusion.errors import ErrorCode
 from service import models
-from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep
+from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep, TenantDep
 from service.api.uploads import (
     MODEL_ERRORS,
     REQUEST_BODY,
@@ -33,13 +33,17 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     },
 )
 async def upload_model(
-    request: Request, response: Response, resources: ResourcesDep, name: Name = None
+    request: Request,
+    response: Response,
+    resources: ResourcesDep,
+    tenant: TenantDep,
+    name: Name = None,
 ) -> Model:
     """Upload a network: TorchScript, `.pt2`, or a state dict as safetensors or `.pt`.
 
     The body is the file itself, or one multipart part. The same bytes again give the same id.
     """
-    model, new = await take_upload(request, resources, name, models.keep_model)
+    model, new = await take_upload(request, resources, tenant, name, models.keep_model)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/models/{model.id}"
     return model
@@ -48,6 +52,7 @@ async def upload_model(
 @router.get("", operation_id="list_models", responses=responses(ErrorCode.BAD_REQUEST))
 def list_models(
     database: DatabaseDep,
+    tenant: TenantDep,
     cursor: Cursor = None,
     limit: Limit = 50,
     sha256: OnlySha256 = None,
@@ -55,14 +60,14 @@ def list_models(
 ) -> Page[Model]:
     """The uploaded networks, newest first."""
     return models.list_models(
-        database=database, cursor=cursor, limit=limit, sha256=sha256, name=name
+        database=database, tenant=tenant, cursor=cursor, limit=limit, sha256=sha256, name=name
     )
 
 
 @router.get("/{model_id}", operation_id="get_model", responses=responses(ErrorCode.NOT_FOUND))
-def get_model(model_id: str, database: DatabaseDep) -> Model:
+def get_model(model_id: str, database: DatabaseDep, tenant: TenantDep) -> Model:
     """One uploaded network."""
-    return models.get_model(database=database, id=model_id)
+    return models.get_model(database=database, tenant=tenant, id=model_id)
 
 
 @router.delete(
@@ -71,6 +76,6 @@ def get_model(model_id: str, database: DatabaseDep) -> Model:
     status_code=204,
     responses=responses(ErrorCode.NOT_FOUND, ErrorCode.CONFLICT),
 )
-def delete_model(model_id: str, database: DatabaseDep) -> None:
+def delete_model(model_id: str, database: DatabaseDep, tenant: TenantDep) -> None:
     """Forget a network; jobs that have ended keep what they made of it."""
-    models.delete_model(database=database, id=model_id)
+    models.delete_model(database=database, tenant=tenant, id=model_id)

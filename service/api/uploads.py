@@ -32,6 +32,7 @@ UPLOAD_ERRORS = (
     ErrorCode.BAD_REQUEST,
     ErrorCode.CHECKSUM_MISMATCH,
     ErrorCode.UPLOAD_TOO_LARGE,
+    ErrorCode.STORAGE_QUOTA,
     ErrorCode.INTERNAL,
 )
 
@@ -71,7 +72,11 @@ REQUEST_BODY: dict[str, Any] = {
 
 
 async def take_upload(
-    request: Request, resources: Resources, name: str | None, keep: Callable[..., tuple[T, bool]]
+    request: Request,
+    resources: Resources,
+    tenant: str,
+    name: str | None,
+    keep: Callable[..., tuple[T, bool]],
 ) -> tuple[T, bool]:
     """Receive the request's file and `keep` it; nothing stays behind where that fails."""
     stated = stated_digest(request)
@@ -83,6 +88,8 @@ async def take_upload(
             partial(
                 keep,
                 database=resources.database,
+                tenant=tenant,
+                quota=resources.settings.quota_stored_bytes,
                 incoming=incoming,
                 stated_sha256=stated,
                 name=name or own_name,

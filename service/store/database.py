@@ -19,6 +19,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def database_exists(url: str) -> bool:
+    """False for the address of a SQLite file that is not there yet."""
+    address = make_url(url)
+    return address.get_backend_name() != "sqlite" or Path(address.database or "").exists()
+
+
 class Database:
     """The records of one installation; safe to use from several threads and processes.
 

@@ -11,18 +11,20 @@ from service.store.database import now
 from service.store.records import IdempotencyRecord
 
 
-def find_key(session: Session, key: str, *, hours: float) -> IdempotencyRecord | None:
-    """What is remembered of `key`; keys older than `hours` are forgotten first."""
+def find_key(session: Session, key: str, *, tenant: str, hours: float) -> IdempotencyRecord | None:
+    """What is remembered of the tenant's `key`; keys older than `hours` are forgotten first."""
     session.execute(
         delete(IdempotencyRecord).where(
             IdempotencyRecord.created_at < now() - timedelta(hours=hours)
         )
     )
-    return session.get(IdempotencyRecord, key)
+    return session.get(IdempotencyRecord, (tenant, key))
 
 
-def remember_key(session: Session, *, key: str, body_sha256: str, job_id: str) -> None:
+def remember_key(session: Session, *, tenant: str, key: str, body_sha256: str, job_id: str) -> None:
     """Tie `key` to the job its request made."""
     session.add(
-        IdempotencyRecord(key=key, body_sha256=body_sha256, job_id=job_id, created_at=now())
+        IdempotencyRecord(
+            tenant=tenant, key=key, body_sha256=body_sha256, job_id=job_id, created_at=now()
+        )
     )

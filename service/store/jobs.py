@@ -8,12 +8,13 @@ that a worker that was thought lost and comes back can neither settle nor extend
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, CursorResult, delete, select, update
+from sqlalchemy import ColumnElement, CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from intrafusion.api import ENDED
@@ -58,6 +59,7 @@ def add_job(
     session: Session,
     *,
     id: str,  # noqa: A002
+    tenant: str,
     model_id: str,
     calibration_id: str | None,
     evaluation_id: str | None,
@@ -69,6 +71,7 @@ def add_job(
     """A new job, queued and not yet published."""
     record = JobRecord(
         id=id,
+        tenant=tenant,
         status="queued",
         model_id=model_id,
         calibration_id=calibration_id,
@@ -90,16 +93,30 @@ def add_job(
     return record
 
 
-def find_job(session: Session, id: str) -> JobRecord | None:  # noqa: A002
-    """The job with this id, as the database has it now."""
-    return session.get(JobRecord, id, populate_existing=True)
+def find_job(session: Session, id: str, *, tenant: str | None) -> JobRecord | None:  # noqa: A002
+    """The tenant's job with this id, as the database has it now.
+
+    Only a worker, which acts for all tenants, may leave the tenant open with None.
+    """
+    query = select(JobRecord).where(JobRecord.id == id)
+    if tenant is not None:
+        query = query.where(JobRecord.tenant == tenant)
+    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def list_jobs(
-    session: Session, *, before: str | None, limit: int, only: JobFilter
+    session: Session, *, tenant: str, before: str | None, limit: int, only: JobFilter
 ) -> Sequence[JobRecord]:
-    """Up to `limit` jobs that `only` lets through, newest first, older than the id `before`."""
-    query = select(JobRecord).where(*_conditions(only)).order_by(JobRecord.id.desc()).limit(limit)
+    """Up to `limit` jobs of the tenant that `only` lets through, newest first.
+
+    They are older than the one with the id `before`.
+    """
+    query = (
+        select(JobRecord)
+        .where(JobRecord.tenant == tenant, *_conditions(only))
+        .order_by(JobRecord.id.desc())
+        .limit(limit)
+    )
     if before is not None:
         query = query.where(JobRecord.id < before)
     return session.scalars(query).all()
@@ -288,14 +305,44 @@ def _reclaim(session: Session, job: JobRecord, max_attempts: int) -> bool:
     return True
 
 
-def list_unpublished(session: Session, *, limit: int) -> Sequence[str]:
-    """Ids of queued jobs that still have to be put on the queue, oldest first."""
-    return session.scalars(
-        select(JobRecord.id)
+def list_unpublished(session: Session, *, limit: int, at_once: int | None = None) -> Sequence[str]:
+    """Ids of queued jobs that still have to be put on the queue, oldest first.
+
+    `at_once` is the most jobs of one tenant that run, or lie on the queue, at the same time.
+    """
+    query = (
+        select(JobRecord.id, JobRecord.tenant)
         .where(JobRecord.status == "queued", JobRecord.published_at.is_(None))
         .order_by(JobRecord.queued_at)
         .limit(limit)
-    ).all()
+    )
+    if at_once is None:
+        return [job_id for job_id, _ in session.execute(query)]
+    active = _count_active(session)
+    full = [tenant for tenant, count in active.items() if count >= at_once]
+    due = []
+    for job_id, tenant in session.execute(query.where(JobRecord.tenant.not_in(full))):
+        if active[tenant] < at_once:
+            active[tenant] += 1
+            due.append(job_id)
+    return due
+
+
+def _count_active(session: Session) -> Counter[str]:
+    """Jobs that run or lie on the queue, by tenant."""
+    published = (JobRecord.status == "queued") & JobRecord.published_at.is_not(None)
+    query = (
+        select(JobRecord.tenant, func.count())
+        .where(JobRecord.status.in_(_HELD) | published)
+        .group_by(JobRecord.tenant)
+    )
+    return Counter({row[0]: row[1] for row in session.execute(query)})
+
+
+def count_queued(session: Session, *, tenant: str) -> int:
+    """How many of the tenant's jobs wait."""
+    query = select(func.count()).where(JobRecord.tenant == tenant, JobRecord.status == "queued")
+    return session.scalar(query) or 0
 
 
 def list_waiting(session: Session, *, published_before: datetime, limit: int) -> Sequence[str]:

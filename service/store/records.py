@@ -15,8 +15,12 @@ from sqlalchemy import (
     MetaData,
     String,
     TypeDecorator,
+    UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+DEFAULT_TENANT = "default"
+"""Whose everything is where no keys are asked for."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -52,11 +56,25 @@ class Record(DeclarativeBase):
     }
 
 
+class KeyRecord(Record):
+    """An API key. What is kept of the key itself is its SHA-256."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
 class UploadRecord:
     """Columns of a stored upload; its bytes lie in the blob store under `sha256`."""
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     bytes: Mapped[int]
     kind: Mapped[str] = mapped_column(String(32))
     name: Mapped[str | None] = mapped_column(String(255))
@@ -67,12 +85,20 @@ class ModelRecord(UploadRecord, Record):
     """An uploaded network."""
 
     __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("tenant", "sha256"),
+        Index("models_by_tenant", "tenant", "id"),
+    )
 
 
 class DatasetRecord(UploadRecord, Record):
     """Uploaded samples."""
 
     __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("tenant", "sha256"),
+        Index("datasets_by_tenant", "tenant", "id"),
+    )
 
 
 class JobRecord(Record):
@@ -83,9 +109,11 @@ class JobRecord(Record):
         Index("jobs_by_status", "status", "published_at"),
         Index("jobs_by_lease", "lease_until"),
         Index("jobs_by_end", "ended_at"),
+        Index("jobs_by_tenant", "tenant", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16))
     model_id: Mapped[str] = mapped_column(String(64), index=True)
     """Not a foreign key, like those of the datasets: an ended job outlives what it read."""
@@ -149,7 +177,7 @@ class ArtifactRecord(Record):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     bytes: Mapped[int]
     media_type: Mapped[str] = mapped_column(String(255))
 
@@ -159,6 +187,7 @@ class IdempotencyRecord(Record):
 
     __tablename__ = "idempotency_keys"
 
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from intrafusion.api import ENDED
 from service.store.database import now
-from service.store.records import DatasetRecord, JobRecord, ModelRecord
+from service.store.records import ArtifactRecord, DatasetRecord, JobRecord, ModelRecord
 
 Upload = TypeVar("Upload", ModelRecord, DatasetRecord)
 
@@ -20,6 +20,7 @@ def add_upload(
     session: Session,
     table: type[Upload],
     *,
+    tenant: str,
     id: str,  # noqa: A002
     sha256: str,
     bytes: int,  # noqa: A002
@@ -27,39 +28,50 @@ def add_upload(
     name: str | None,
 ) -> tuple[Upload, bool]:
     """The upload with these bytes, and whether it is new; the first one keeps its id and name."""
-    known = find_by_sha256(session, table, sha256)
+    known = find_by_sha256(session, table, sha256, tenant=tenant)
     if known is not None:
         return known, False
-    record = table(id=id, sha256=sha256, bytes=bytes, kind=kind, name=name, created_at=now())
+    record = table(
+        id=id, tenant=tenant, sha256=sha256, bytes=bytes, kind=kind, name=name, created_at=now()
+    )
     session.add(record)
     session.flush()
     return record, True
 
 
-def find_by_sha256(session: Session, table: type[Upload], sha256: str) -> Upload | None:
-    """The upload with these bytes."""
-    return session.scalar(select(table).where(table.sha256 == sha256))
+def find_by_sha256(
+    session: Session, table: type[Upload], sha256: str, *, tenant: str
+) -> Upload | None:
+    """The tenant's upload with these bytes."""
+    return session.scalar(select(table).where(table.tenant == tenant, table.sha256 == sha256))
 
 
-def find_upload(session: Session, table: type[Upload], id: str) -> Upload | None:  # noqa: A002
-    """The upload with this id."""
-    return session.get(table, id)
+def find_upload(
+    session: Session,
+    table: type[Upload],
+    id: str,  # noqa: A002
+    *,
+    tenant: str,
+) -> Upload | None:
+    """The tenant's upload with this id."""
+    return session.scalar(select(table).where(table.tenant == tenant, table.id == id))
 
 
 def list_uploads(
     session: Session,
     table: type[Upload],
     *,
+    tenant: str,
     before: str | None,
     limit: int,
     sha256: str | None = None,
     name: str | None = None,
 ) -> Sequence[Upload]:
-    """Up to `limit` uploads, newest first, older than the one with the id `before`.
+    """Up to `limit` uploads of the tenant, newest first, older than the one with the id `before`.
 
     `sha256` and `name` let only uploads of these bytes, or of this file name, through.
     """
-    query = select(table).order_by(table.id.desc()).limit(limit)
+    query = select(table).where(table.tenant == tenant).order_by(table.id.desc()).limit(limit)
     if before is not None:
         query = query.where(table.id < before)
     if sha256 is not None:
@@ -91,3 +103,17 @@ def list_unused(session: Session, table: type[Upload], *, before: datetime) -> S
 def _reads(id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:  # noqa: A002
     columns = (JobRecord.model_id, JobRecord.calibration_id, JobRecord.evaluation_id)
     return or_(*(column == id for column in columns))
+
+
+def count_stored_bytes(session: Session, *, tenant: str) -> int:
+    """Bytes of all uploads and results of the tenant."""
+    results = (
+        select(func.sum(ArtifactRecord.bytes))
+        .join(JobRecord, JobRecord.id == ArtifactRecord.job_id)
+        .where(JobRecord.tenant == tenant)
+    )
+    sums = [
+        select(func.sum(table.bytes)).where(table.tenant == tenant)
+        for table in (ModelRecord, DatasetRecord)
+    ]
+    return sum(int(session.scalar(query) or 0) for query in (*sums, results))

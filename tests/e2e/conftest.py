@@ -35,13 +35,13 @@ class Server:
         self.home = home
         self._settings = {f"INTRAFUSION_{k.upper()}": str(v) for k, v in settings.items()}
 
-    def start(self) -> None:
+    def start(self, host: str = "127.0.0.1") -> None:
         """Start and wait until it says that it is ready."""
         environment = {k: v for k, v in os.environ.items() if not k.endswith("_URL")}
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "console.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--port", "0", "--home", self.home],
+                [COMMAND, "serve", "--host", host, "--port", "0", "--home", self.home],
                 env=environment | self._settings,
                 stdout=subprocess.PIPE,
                 stderr=log,

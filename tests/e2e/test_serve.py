@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 from pathlib import Path
@@ -19,6 +20,37 @@ def test_an_address_others_can_reach_is_refused(tmp_path: Path, host: str) -> No
         serve(host=host, port=0, home=tmp_path / "home")
     assert refusal.value.code is ErrorCode.FORBIDDEN
     assert not (tmp_path / "home").exists()
+
+
+def test_with_a_key_others_may_reach_it_and_need_one(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    made = subprocess.run(
+        [COMMAND, "keys", "create", "ci", "--tenant", "a", "--home", home],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key = made.stdout.strip()
+    server = Server(home, sandbox="auto")
+    server.start(host="0.0.0.0")
+    try:
+        assert server.http.get("/v1/jobs").status_code == 401
+        allowed = server.http.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+        assert allowed.json() == {"data": [], "next": None}
+        listed = subprocess.run(
+            [COMMAND, "keys", "list", "--json", "--home", home],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        (known,) = json.loads(listed)["data"]
+        assert (known["name"], known["tenant"], known["revoked_at"]) == ("ci", "a", None)
+        assert key not in listed
+        subprocess.run([COMMAND, "keys", "revoke", known["id"], "--home", home], check=True)
+        refused = server.http.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+        assert refused.status_code == 401
+    finally:
+        server.stop()
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def settings(tmp_path: Path) -> Settings:
         home=tmp_path / "home",
         redis_url=f"unix://{tmp_path}/no.sock",
         sandbox="off",
+        keys="optional",
         max_upload_bytes=1_000_000,
         log_level="ERROR",
     )

@@ -29,7 +29,14 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(home: Path) -> Settings:
     url = own_redis(home).url
-    return Settings(home=home, redis_url=url, sandbox="off", log_level="ERROR", redeliver_seconds=1)
+    return Settings(
+        home=home,
+        redis_url=url,
+        sandbox="off",
+        keys="optional",
+        log_level="ERROR",
+        redeliver_seconds=1,
+    )
 
 
 def start_redis(home: Path) -> Household:

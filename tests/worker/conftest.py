@@ -16,7 +16,7 @@ from service.settings import MiB, Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.events import list_events
-from service.store.records import EventRecord, ModelRecord
+from service.store.records import DEFAULT_TENANT, EventRecord, ModelRecord
 from service.store.uploads import add_upload
 from service.submission import submit_job
 from worker.run import run_delivered
@@ -48,6 +48,7 @@ def submit(database: Database, blobs: Blobs) -> Callable[..., str]:
             model, _ = add_upload(
                 session,
                 ModelRecord,
+                tenant=DEFAULT_TENANT,
                 id=new_id("model"),
                 sha256=blob.sha256,
                 bytes=blob.bytes,
@@ -61,7 +62,11 @@ def submit(database: Database, blobs: Blobs) -> Callable[..., str]:
             metadata={"act": act, "with": argument},
         )
         return submit_job(
-            database=database, request=request, idempotency_key=None, idempotency_hours=1
+            database=database,
+            tenant=DEFAULT_TENANT,
+            request=request,
+            idempotency_key=None,
+            idempotency_hours=1,
         ).job.id
 
     return submit
@@ -82,7 +87,7 @@ def run(
             blobs=blobs,
             worker="w",
         )
-        return get_job(database=database, id=job)
+        return get_job(database=database, tenant=DEFAULT_TENANT, id=job)
 
     return run
 

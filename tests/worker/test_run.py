@@ -14,17 +14,22 @@ from typing import Any
 
 import pytest
 
-from intrafusion.api import Job
+from intrafusion.api import Artifact, Job
 from service import jobs as service_jobs
 from service.settings import Settings
 from service.store import jobs as store
 from service.store.blobs import Blobs
 from service.store.database import Database
+from service.store.records import DEFAULT_TENANT
 from service.store.workers import beat
 from tests.worker.conftest import events_of
 from worker.run import run_delivered
 
 Run = Callable[..., Job]
+
+
+def list_artifacts(database: Database, job: str) -> list[Artifact]:
+    return service_jobs.list_artifacts(database=database, tenant=DEFAULT_TENANT, id=job).data
 
 
 @pytest.fixture
@@ -61,7 +66,9 @@ def test_a_job_that_ends_well(run: Run, database: Database, settings: Settings) 
     assert job.attempt == 1
     assert job.error is None
     assert job.ended_at is not None
-    artifacts = service_jobs.list_artifacts(database=database, id=job.id).data
+    artifacts = service_jobs.list_artifacts(
+        database=database, tenant=DEFAULT_TENANT, id=job.id
+    ).data
     assert [artifact.name for artifact in artifacts] == [
         "model.pt",
         "model.safetensors",
@@ -84,7 +91,7 @@ def test_a_second_delivery_finds_nothing_to_do(
         outcomes = list(pool.map(deliver, [job] * 3))
     assert sorted(outcomes) == [False, False, True]
     assert deliver(job) is False
-    found = service_jobs.get_job(database=database, id=job)
+    found = service_jobs.get_job(database=database, tenant=DEFAULT_TENANT, id=job)
     assert (found.status, found.attempt) == ("succeeded", 1)
 
 
@@ -106,7 +113,7 @@ def test_a_failing_disk_costs_the_attempt_at_once(
         deliver(job)
     with database.write() as session:
         assert store.reclaim_lost_jobs(session, max_attempts=3) == [job]
-    assert service_jobs.get_job(database=database, id=job).status == "queued"
+    assert service_jobs.get_job(database=database, tenant=DEFAULT_TENANT, id=job).status == "queued"
     assert list(settings.jobs_folder.iterdir()) == []
 
 
@@ -163,7 +170,9 @@ def test_results_that_are_none_fail_the_job(
     assert job.status == "failed"
     assert job.error is not None
     assert job.error.code == code
-    assert service_jobs.list_artifacts(database=database, id=job.id).data == []
+    assert (
+        service_jobs.list_artifacts(database=database, tenant=DEFAULT_TENANT, id=job.id).data == []
+    )
 
 
 def test_a_job_that_babbles_is_heard_only_so_long(run: Run, database: Database) -> None:
@@ -187,10 +196,12 @@ def test_cancelling_ends_the_process_within_two_seconds(
 ) -> None:
     job, thread = begin("sleep", "600")
     began = time.monotonic()
-    service_jobs.cancel_job(database=database, id=job)
+    service_jobs.cancel_job(database=database, tenant=DEFAULT_TENANT, id=job)
     thread.join(timeout=10)
     assert time.monotonic() - began < 2
-    assert service_jobs.get_job(database=database, id=job).status == "cancelled"
+    assert (
+        service_jobs.get_job(database=database, tenant=DEFAULT_TENANT, id=job).status == "cancelled"
+    )
 
 
 @pytest.mark.parametrize("sandbox", ["off", "required"])
@@ -205,9 +216,11 @@ def test_no_descendant_outlives_its_job(
             run_delivered, job, settings=changed, database=database, blobs=blobs, worker="w"
         )
         wait_for(lambda: count_processes("sleep", seconds) == 1)
-        service_jobs.cancel_job(database=database, id=job)
+        service_jobs.cancel_job(database=database, tenant=DEFAULT_TENANT, id=job)
     wait_for(lambda: count_processes("sleep", seconds) == 0)
-    assert service_jobs.get_job(database=database, id=job).status == "cancelled"
+    assert (
+        service_jobs.get_job(database=database, tenant=DEFAULT_TENANT, id=job).status == "cancelled"
+    )
 
 
 def count_processes(*command: str) -> int:
@@ -226,7 +239,7 @@ def test_a_stopping_worker_returns_its_job(
     with database.write() as session:
         beat(session, name="w", draining=True)
     thread.join(timeout=10)
-    found = service_jobs.get_job(database=database, id=job)
+    found = service_jobs.get_job(database=database, tenant=DEFAULT_TENANT, id=job)
     assert (found.status, found.attempt, found.progress) == ("queued", 1, None)
 
 
@@ -235,13 +248,13 @@ def test_a_job_taken_back_is_left_to_its_new_owner(
 ) -> None:
     job, thread = begin("sleep", "600")
     with database.write() as session:
-        record = store.find_job(session, job)
+        record = store.find_job(session, job, tenant=None)
         assert record is not None
         record.attempt += 1
         record.worker = "another"
     thread.join(timeout=10)
     assert not thread.is_alive()
-    found = service_jobs.get_job(database=database, id=job)
+    found = service_jobs.get_job(database=database, tenant=DEFAULT_TENANT, id=job)
     assert (found.status, found.worker) == ("running", "another")
 
 

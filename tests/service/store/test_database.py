@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from service.store.database import Database
 from service.store.jobs import JobFilter, list_jobs
-from service.store.records import EventRecord, JobRecord, Record, WorkerRecord
+from service.store.records import DEFAULT_TENANT, EventRecord, JobRecord, Record, WorkerRecord
 
 
 def test_migrations_make_the_tables_that_the_records_need(database: Database) -> None:
@@ -52,7 +52,13 @@ def test_jobs_of_an_older_version_are_kept(tmp_path: Path) -> None:
         record = session.get(JobRecord, "job_1")
         assert record is not None
         assert (record.method, record.request["metadata"]) == ("prune", {"commit": "abc"})
-        found = list_jobs(session, before=None, limit=9, only=JobFilter(metadata={"commit": "abc"}))
+        found = list_jobs(
+            session,
+            tenant=DEFAULT_TENANT,
+            before=None,
+            limit=9,
+            only=JobFilter(metadata={"commit": "abc"}),
+        )
         assert [job.id for job in found] == ["job_1"]
         assert session.get(EventRecord, ("job_1", 1)) is not None
         assert session.scalar(text("PRAGMA foreign_keys")) == 1

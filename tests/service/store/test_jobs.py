@@ -15,17 +15,27 @@ from service.store.jobs import Claim
 from service.store.records import ArtifactRecord, JobRecord, ModelRecord
 from service.store.uploads import add_upload
 
+TENANT = "a"
+
 
 @pytest.fixture
 def job(database: Database) -> str:
     """A queued job."""
     with database.write() as session:
         model, _ = add_upload(
-            session, ModelRecord, id=new_id("model"), sha256="0" * 64, bytes=1, kind="x", name=None
+            session,
+            ModelRecord,
+            tenant=TENANT,
+            id=new_id("model"),
+            sha256="0" * 64,
+            bytes=1,
+            kind="x",
+            name=None,
         )
         return jobs.add_job(
             session,
             id=new_id("job"),
+            tenant=TENANT,
             model_id=model.id,
             calibration_id=None,
             evaluation_id=None,
@@ -48,7 +58,7 @@ def claim(session: Session, job: str, worker: str = "w", lease: float = 60) -> C
 
 
 def state(session: Session, job: str) -> JobRecord:
-    record = jobs.find_job(session, job)
+    record = jobs.find_job(session, job, tenant=TENANT)
     assert record is not None
     return record
 
@@ -185,3 +195,28 @@ def test_events_written_at_once_are_numbered_without_gaps(database: Database, jo
     with database.read() as session:
         events = list_events(session, job_id=job, after=0, limit=100)
     assert [event.number for event in events] == list(range(1, 26))
+
+
+def test_of_one_tenant_only_so_many_jobs_go_on_the_queue(session: Session, job: str) -> None:
+    def add(tenant: str) -> str:
+        return jobs.add_job(
+            session,
+            id=new_id("job"),
+            tenant=tenant,
+            model_id="m",
+            calibration_id=None,
+            evaluation_id=None,
+            method="prune",
+            metadata={},
+            request={},
+        ).id
+
+    second, third, other = add(TENANT), add(TENANT), add("b")
+    assert set(jobs.list_unpublished(session, limit=9)) == {job, second, third, other}
+    assert set(jobs.list_unpublished(session, limit=9, at_once=2)) == {job, second, other}
+    jobs.mark_published(session, job)
+    held = claim(session, job)
+    jobs.mark_published(session, second)
+    assert jobs.list_unpublished(session, limit=9, at_once=2) == [other]
+    jobs.settle_job(session, held, outcome="succeeded")
+    assert set(jobs.list_unpublished(session, limit=9, at_once=2)) == {third, other}
