@@ -21,7 +21,8 @@ from intrafusion.spec import Architecture, CompressionSpec
 
 if TYPE_CHECKING:
     from intrafusion.calibration.datasets import Dataset, load_dataset
-    from intrafusion.pipeline import Compression, compress, inspect
+    from intrafusion.inspection import inspect
+    from intrafusion.pipeline import Compression, compress
     from intrafusion.program import Program, load
     from intrafusion.resize import resize_
 
@@ -32,7 +33,7 @@ _ENGINE = {
     "Dataset": "intrafusion.calibration",
     "Program": "intrafusion.program",
     "compress": "intrafusion.pipeline",
-    "inspect": "intrafusion.pipeline",
+    "inspect": "intrafusion.inspection",
     "load": "intrafusion.program",
     "load_dataset": "intrafusion.calibration.datasets",
     "resize_": "intrafusion.resize",

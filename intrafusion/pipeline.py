@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 import intrafusion
-from intrafusion.budget.counts import counts, need_of_allocation
+from intrafusion.budget.allocator import Allocator, need_of_allocation
+from intrafusion.budget.latency import within_latency
+from intrafusion.budget.search import judges, smallest
 from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Analysis, Group, analyse, remove
+from intrafusion.checks import check_finite, fit_warnings, search_warnings
 from intrafusion.clock import Clock
 from intrafusion.compensation import refit, restore_variance
 from intrafusion.compensation.joint import affordable_steps, refit_jointly
@@ -22,6 +25,7 @@ from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse
 from intrafusion.importance.context import Context, Criterion, check_need, criterion_named
+from intrafusion.inspection import group_report
 from intrafusion.methods import METHODS, Method, Task
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
@@ -29,12 +33,10 @@ from intrafusion.program.precision import narrowed, wide, widened
 from intrafusion.report import (
     CompensationReport,
     CompressionReport,
-    FrozenReport,
-    GroupReport,
-    InspectionReport,
     ProgressListener,
+    SearchReport,
 )
-from intrafusion.spec import CompressionSpec
+from intrafusion.spec import CompressionSpec, Size
 
 
 @dataclass(frozen=True)
@@ -43,29 +45,6 @@ class Compression:
 
     program: Program
     report: CompressionReport
-
-
-def inspect(program: Program) -> InspectionReport:
-    """What could be pruned in `program`: its groups, and what is frozen and why."""
-    analysis = analyse(program)
-    return InspectionReport(
-        source=program.source,
-        parameters=program.parameter_count,
-        macs=macs(program),
-        inputs=[
-            f"{str(x.dtype).removeprefix('torch.')}[{', '.join(['batch', *map(str, x.shape[1:])])}]"
-            for x in program.example_inputs
-        ],
-        groups=[_group_report(analysis, group, len(group)) for group in analysis.groups],
-        frozen=[
-            FrozenReport(
-                parameter=f.tensor, dimension=f.dim, channels=f.channels, op=f.op, reason=f.reason
-            )
-            for f in analysis.frozen
-        ],
-        coverage=analysis.coverage,
-        warnings=list(program.notes),
-    )
 
 
 def compress(
@@ -91,20 +70,18 @@ def compress(
 
     Raises:
         IntraFusionError: `NOTHING_TO_PRUNE`, `DATASET_*` where samples do not fit the network,
+            `BUDGET_UNREACHABLE` where no smaller network keeps to a budget of size or latency,
             `COMPRESSION_FAILED` when the result fails its self-check.
     """
     clock = Clock(progress)
     program = program.to(_device(device))
-    given = _dataset(calibration, program)
-    measured_on = _dataset(evaluation, program)
-    job = _job(program, spec, given, clock)
+    given, measured_on = _dataset(calibration, program), _dataset(evaluation, program)
+    job = _job(program, spec, given, measured_on, clock)
     with torch.no_grad():
         start = _look(job, widened(program))
-        with clock.step("allocate"):
-            wanted = counts(start.context, job.criterion, job.spec)
-        made = _make(job, start, wanted)
+        made, search = _within_budget(job, start)
         with clock.step("evaluate"):
-            result = evaluate(program, made.program, measured_on, given)
+            result = evaluate(program, made.program, measured_on or job.judged_on, given)
     return Compression(
         made.program,
         CompressionReport(
@@ -117,11 +94,16 @@ def compress(
             after=result.after,
             fidelity=result.fidelity,
             groups=[
-                _group_report(start.context.analysis, group, made.counts.get(group, len(group)))
+                group_report(start.context.analysis, group, made.counts.get(group, len(group)))
                 for group in start.context.analysis.groups
             ],
             compensation=made.compensation,
-            warnings=[*program.notes, *_fit_warnings(made.compensation)],
+            search=search,
+            warnings=[
+                *program.notes,
+                *fit_warnings(made.compensation),
+                *search_warnings(search, held_out=job.judged_on is not measured_on),
+            ],
             seconds=clock.seconds,
         ),
     )
@@ -139,6 +121,7 @@ class _Job:
         inputs: the calibration samples, as the folded program computes, for criteria to look at.
         labels: theirs.
         samples: the same inputs if consumers are to be refitted on them.
+        judged_on: what networks are measured on while one within a limit is searched for.
         clock: that is told how far the work is.
     """
 
@@ -149,6 +132,7 @@ class _Job:
     inputs: tuple[Tensor, ...] | None
     labels: Tensor | None
     samples: tuple[Tensor, ...] | None
+    judged_on: Dataset | None
     clock: Clock
 
 
@@ -171,8 +155,17 @@ class _Made:
     spec: CompressionSpec
 
 
-def _job(program: Program, spec: CompressionSpec, given: Dataset | None, clock: Clock) -> _Job:
+def _job(
+    program: Program,
+    spec: CompressionSpec,
+    given: Dataset | None,
+    measured_on: Dataset | None,
+    clock: Clock,
+) -> _Job:
     """Check that what the choices need is there, before any work."""
+    kind, judged_on = spec.budget[0], None
+    if kind == "max_accuracy_drop" or kind == "max_output_distance":
+        given, judged_on = judges(kind, given, measured_on)
     if spec.compensation == "calibration" and given is None:
         raise IntraFusionError(
             ErrorCode.DATASET_TOO_SMALL,
@@ -189,7 +182,9 @@ def _job(program: Program, spec: CompressionSpec, given: Dataset | None, clock: 
     ):
         check_need(choice, need, samples=given is not None, labels=labels is not None)
     samples = inputs if spec.compensation == "calibration" else None
-    return _Job(program, spec, METHODS[spec.method], criterion, inputs, labels, samples, clock)
+    return _Job(
+        program, spec, METHODS[spec.method], criterion, inputs, labels, samples, judged_on, clock
+    )
 
 
 def _decided(spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
@@ -219,6 +214,47 @@ def _look(job: _Job, program: Program) -> _View:
     return _View(program, folded, context)
 
 
+def _within_budget(job: _Job, start: _View) -> tuple[_Made, SearchReport | None]:
+    """The program that the budget asks for, and the tries if it had to be searched for."""
+    allocator = Allocator(start.context, job.criterion, job.spec)
+    kind, value = job.spec.budget
+    size: Size = "macs"
+    match kind:
+        case "sparsity" | "parameters" | "macs":
+            with job.clock.step("allocate"):
+                counts = allocator.counts(kind, value)
+            return _make(job, start, counts), None
+        case "latency":
+            fast = within_latency(allocator, value, job.program, job.clock)
+            made, share, tries = _make(job, start, fast.counts), fast.share, fast.tries
+        case _:
+            size = job.spec.minimise
+            found = smallest(
+                allocator,
+                kind,
+                value,
+                make=lambda counts: _make(job, start, counts),
+                measure=lambda made: evaluate(
+                    job.program, made.program, job.judged_on, None, latency=False
+                ),
+                clock=job.clock,
+            )
+            made, share, tries = found.made or _unchanged(job), found.share, found.tries
+    if share < 1:
+        spec = made.spec.model_copy(update={kind: None, size: share})
+        made = replace(made, spec=spec)
+    samples = None if job.judged_on is None else len(job.judged_on)
+    report = SearchReport(
+        budget=kind, limit=value, minimised=size, samples=samples, tries=list(tries)
+    )
+    return made, report
+
+
+def _unchanged(job: _Job) -> _Made:
+    spec = job.spec.model_copy(update={"joint_steps": 0})
+    return _Made(job.program, {}, CompensationReport(mode="none"), spec)
+
+
 def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
     """The program of `start` with so many units in each group, corrected and checked."""
     view, compressed = start, start.program
@@ -231,7 +267,7 @@ def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
             compressed, compensation = _round(job, view, due)
     compressed, compensation = _refit_jointly(job, compressed, compensation)
     compressed = narrowed(compressed, job.program)
-    _check_finite(compressed)
+    check_finite(compressed)
     spec = job.spec.model_copy(update={"joint_steps": compensation.joint_steps})
     return _Made(compressed, counts, compensation, spec)
 
@@ -345,46 +381,3 @@ def _due(analysis: Analysis, wanted: Mapping[Group, int], share: float) -> dict[
 def _layout(group: Group) -> tuple[tuple[str, int], ...]:
     """What makes a group the same one after units have gone: where its units stand, how often."""
     return tuple((str(binding), binding.index.shape[1]) for binding in group.bindings)
-
-
-def _check_finite(program: Program) -> None:
-    broken = [
-        name
-        for name, tensor in program.tensors.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
-    if broken:
-        raise IntraFusionError(
-            ErrorCode.COMPRESSION_FAILED,
-            f"{broken[0]} came out with NaN or infinity.",
-            "Exclude the groups that run through it, and report this network.",
-            tensors=broken,
-        )
-
-
-def _fit_warnings(compensation: CompensationReport) -> list[str]:
-    fit, holdout = compensation.fit_error, compensation.holdout_error
-    if fit is not None and holdout is not None and holdout > 2 * fit + 0.02:
-        text = (
-            f"The refit is good on the calibration samples (error {fit:.1%}) and bad on those held "
-            f"out ({holdout:.1%}): give more, or more varied, samples."
-        )
-        return [text]
-    return []
-
-
-def _group_report(analysis: Analysis, group: Group, kept: int) -> GroupReport:
-    tensors = analysis.program.tensors
-    touched = 0
-    for binding in group.bindings:
-        if binding.tensor in analysis.program.trainable:
-            tensor = tensors[binding.tensor]
-            touched += binding.index.numel() * (tensor.numel() // tensor.shape[binding.dim])
-    return GroupReport(
-        name=group.name,
-        units=len(group),
-        kept=kept,
-        layers=[str(binding) for binding in group.bindings],
-        parameter_share=touched / max(1, analysis.program.parameter_count),
-        warnings=list(group.warnings),
-    )

@@ -8,13 +8,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from intrafusion.spec import CompressionSpec
+from intrafusion.spec import Budget, CompressionSpec, Size
 
 Step = Literal[
     "load",
     "fold",
     "analyse",
     "allocate",
+    "search",
     "plan",
     "fuse",
     "compensate",
@@ -148,6 +149,34 @@ class CompensationReport(ReportModel):
     output_error_after: float | None = Field(default=None, description="The same after it.")
 
 
+class TryReport(ReportModel):
+    """A network that was tried in the search for one within a budget."""
+
+    share: float = Field(description="Share of the minimised size that it was allowed.")
+    parameters: int
+    macs: int
+    accuracy: float | None = Field(default=None, description="Where accuracy was measured.")
+    relative_distance: float | None = Field(
+        default=None, description="Of its outputs to the original's, where it was measured."
+    )
+    latency: float | None = Field(
+        default=None, description="As a share of the original's, where latency was measured."
+    )
+    within: bool = Field(description="Whether it keeps to the budget.")
+
+
+class SearchReport(ReportModel):
+    """The networks that were tried: a curve of size against what is lost."""
+
+    budget: Budget
+    limit: float
+    minimised: Size
+    samples: int | None = Field(
+        default=None, description="On how many samples each network was measured."
+    )
+    tries: list[TryReport] = Field(description="The largest network first.")
+
+
 class CompressionReport(ReportModel):
     """What a compression did and what it cost."""
 
@@ -163,6 +192,9 @@ class CompressionReport(ReportModel):
     fidelity: Fidelity | None
     groups: list[GroupReport]
     compensation: CompensationReport
+    search: SearchReport | None = Field(
+        default=None, description="Where the budget had to be searched for."
+    )
     warnings: list[str] = Field(default_factory=list)
     seconds: dict[str, float] = Field(description="Wall seconds by step.")
 

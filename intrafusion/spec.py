@@ -16,7 +16,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Mass = Literal["uniform", "importance", "softmax"]
 MethodName = Literal["intra-fusion", "intra-fusion-published", "prune"]
 
-Budget = Literal["sparsity", "parameters", "macs"]
+Size = Literal["parameters", "macs"]
+Cost = Literal["sparsity", Size]
+Limit = Literal["max_accuracy_drop", "max_output_distance"]
+Budget = Literal[Cost, "latency", Limit]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 DEFAULT_SPARSITY = 0.5
 
@@ -104,6 +107,34 @@ class CompressionSpec(SpecModel):
     macs: Share | None = Field(
         default=None,
         description="Budget: share of the multiply-accumulates of a forward pass that may be left.",
+    )
+    latency: Share | None = Field(
+        default=None,
+        description=(
+            "Budget: share of the original's latency, measured here on a batch of 1, that may be "
+            "left; the network of most multiply-accumulates that keeps to it is searched for."
+        ),
+    )
+    max_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description=(
+            "Budget: the smallest network is searched for whose accuracy is at most so much below "
+            "the original's; 0.01 is one point. Needs labelled samples: evaluation samples, or "
+            "some of the calibration samples are held out."
+        ),
+        examples=[0.01],
+    )
+    max_output_distance: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description=(
+            "Budget: the smallest network is searched for whose outputs are at most so far from "
+            "the original's, as the report's `relative_distance`. Needs samples, no labels."
+        ),
+        examples=[0.1],
+    )
+    minimise: Size = Field(
+        default="parameters",
+        description="What makes a network the smallest in a search: `parameters` or `macs`.",
     )
     allocation: Annotated[str, AfterValidator(_or_auto(ALLOCATIONS, "uniform"))] = Field(
         default="auto",

@@ -44,6 +44,18 @@ class Dataset:
             labels=None if self.labels is None else self.labels.to(device),
         )
 
+    def split(self, every: int) -> tuple[Dataset, Dataset]:
+        """Two datasets: all samples but each `every`-th, and these."""
+        held = torch.arange(len(self)) % every == every - 1
+        return self._part(~held), self._part(held)
+
+    def _part(self, mask: Tensor) -> Dataset:
+        return replace(
+            self,
+            inputs=tuple(x[mask.to(x.device)] for x in self.inputs),
+            labels=None if self.labels is None else self.labels[mask.to(self.labels.device)],
+        )
+
     def batches(self, size: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
         """The samples in order, `size` at a time (the last batch may be smaller), with labels."""
         for start in range(0, len(self), size):

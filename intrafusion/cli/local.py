@@ -71,6 +71,10 @@ def compress(
     sparsity: o.Sparsity = None,
     parameters: o.Parameters = None,
     macs: o.Macs = None,
+    latency: o.Latency = None,
+    max_accuracy_drop: o.MaxAccuracyDrop = None,
+    max_output_distance: o.MaxOutputDistance = None,
+    minimise: o.Minimise = o.SPEC_DEFAULTS.minimise,
     allocation: o.Allocation = o.SPEC_DEFAULTS.allocation,
     importance: o.Importance = o.SPEC_DEFAULTS.importance,
     target: o.Target = o.SPEC_DEFAULTS.target,
@@ -105,6 +109,9 @@ def compress(
           --calibration examples/fashion_calibration.npz \\
           --evaluation examples/fashion_test.npz
 
+        intrafusion compress net.pt -o small.pt --max-accuracy-drop 0.01 \\
+          --calibration samples.npz --evaluation labelled.npz
+
         intrafusion compress net.safetensors -o small.safetensors \\
           --architecture torchvision/resnet18 --input-shape 1,3,224,224
     """
@@ -113,6 +120,10 @@ def compress(
         sparsity=sparsity,
         parameters=parameters,
         macs=macs,
+        latency=latency,
+        max_accuracy_drop=max_accuracy_drop,
+        max_output_distance=max_output_distance,
+        minimise=minimise,
         allocation=allocation,
         importance=importance,
         target=target,
@@ -153,6 +164,8 @@ def compress(
         console.out(measured.model_dump_json(), highlight=False)
     else:
         console.print(tables.comparison(measured))
+        if measured.search is not None:
+            console.print(tables.tries(measured.search))
         _warn(measured.warnings)
         console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
     g.print_gates(outcome)

@@ -125,6 +125,43 @@ Macs = Annotated[
         rich_help_panel=_SPEC,
     ),
 ]
+Latency = Annotated[
+    float | None,
+    typer.Option(
+        "--latency",
+        metavar="SHARE",
+        help="Budget: share of the measured latency that may be left.",
+        rich_help_panel=_SPEC,
+    ),
+]
+MaxAccuracyDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-accuracy-drop",
+        metavar="SHARE",
+        help="Budget: the smallest network that loses no more accuracy; 0.01 is one point. Needs "
+        "labelled samples.",
+        rich_help_panel=_SPEC,
+    ),
+]
+MaxOutputDistance = Annotated[
+    float | None,
+    typer.Option(
+        "--max-output-distance",
+        metavar="SHARE",
+        help="Budget: the smallest network whose outputs are no farther, relative to their length, "
+        "from the original's. Needs samples, no labels.",
+        rich_help_panel=_SPEC,
+    ),
+]
+Minimise = Annotated[
+    str,
+    typer.Option(
+        "--minimise",
+        help="What makes a network the smallest in these searches: parameters or macs.",
+        rich_help_panel=_SPEC,
+    ),
+]
 Allocation = Annotated[
     str,
     typer.Option(

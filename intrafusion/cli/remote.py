@@ -43,6 +43,10 @@ def submit(
     sparsity: o.Sparsity = None,
     parameters: o.Parameters = None,
     macs: o.Macs = None,
+    latency: o.Latency = None,
+    max_accuracy_drop: o.MaxAccuracyDrop = None,
+    max_output_distance: o.MaxOutputDistance = None,
+    minimise: o.Minimise = o.SPEC_DEFAULTS.minimise,
     allocation: o.Allocation = o.SPEC_DEFAULTS.allocation,
     importance: o.Importance = o.SPEC_DEFAULTS.importance,
     target: o.Target = o.SPEC_DEFAULTS.target,
@@ -99,6 +103,10 @@ def submit(
         sparsity=sparsity,
         parameters=parameters,
         macs=macs,
+        latency=latency,
+        max_accuracy_drop=max_accuracy_drop,
+        max_output_distance=max_output_distance,
+        minimise=minimise,
         allocation=allocation,
         importance=importance,
         target=target,
@@ -297,6 +305,8 @@ def _finish(client: Client, job_id: str, report_file: Path | None, as_json: bool
         console.out(json.dumps(document), highlight=False)
     else:
         console.print(tables.comparison(report))
+        if report.search is not None:
+            console.print(tables.tries(report.search))
         for warning in report.warnings:
             Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
     g.print_gates(job.gates)

@@ -13,6 +13,7 @@ from intrafusion.report import (
     GroupReport,
     InspectionReport,
     Measurement,
+    SearchReport,
 )
 
 _BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
@@ -44,6 +45,27 @@ def comparison(report: CompressionReport) -> Table:
         table.add_row("relative output distance", "", _percent(fidelity.relative_distance), "")
         notes.append(f"Outputs compared on {fidelity.samples:,} {fidelity.source} samples.")
     table.caption = "\n".join(notes)
+    return table
+
+
+def tries(search: SearchReport) -> Table:
+    """The networks that a search tried, one row each."""
+    title = f"Tried for {search.budget} {search.limit:g}"
+    table = Table("parameters", "MACs", title=title, title_justify="left")
+    measures = {
+        "accuracy": [each.accuracy for each in search.tries],
+        "relative output distance": [each.relative_distance for each in search.tries],
+        "latency": [each.latency for each in search.tries],
+    }
+    shown = {name: values for name, values in measures.items() if None not in values}
+    for name in (*shown, "within"):
+        table.add_column(name)
+    for column in table.columns:
+        column.justify = "right"
+    for number, each in enumerate(search.tries):
+        measured = [_percent(values[number] or 0.0) for values in shown.values()]
+        within = "yes" if each.within else "no"
+        table.add_row(_count(each.parameters), _count(each.macs), *measured, within)
     return table
 
 

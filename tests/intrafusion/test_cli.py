@@ -30,6 +30,8 @@ from intrafusion.report import (
     InspectionReport,
     Latency,
     Measurement,
+    SearchReport,
+    TryReport,
 )
 from intrafusion.spec import METHODS, CompressionSpec
 from intrafusion.transport import TARGETS
@@ -400,6 +402,25 @@ def test_alike_groups_of_repeated_blocks_are_one_row() -> None:
         ["stem.weight", "8", "99.9%", "cls, l0, l1, l2 and 3 more"],
         ["b.7.up.weight", "16", "10.0%", "b.7.up, b.7.down"],
     ]
+
+
+def test_a_search_shows_what_was_tried_and_measured() -> None:
+    tries = [
+        TryReport(share=0.5, parameters=500, macs=9000, accuracy=0.91, within=True),
+        TryReport(share=0.2, parameters=200, macs=4000, accuracy=0.85, within=False),
+    ]
+    search = SearchReport(
+        budget="max_accuracy_drop", limit=0.01, minimised="parameters", tries=tries
+    )
+    text = text_of(tables.tries(search))
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in text.splitlines()]
+    assert [row for row in rows if row] == [
+        ["500", "9,000", "91.00%", "yes"],
+        ["200", "4,000", "85.00%", "no"],
+    ]
+    assert "max_accuracy_drop 0.01" in text
+    assert "accuracy" in text.splitlines()[2]
+    assert "latency" not in text
 
 
 def test_what_is_frozen_is_listed_by_its_reason() -> None:

@@ -1,0 +1,167 @@
+"""From a budget to the number of units that each group keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from intrafusion.budget import ALLOCATIONS
+from intrafusion.budget.greedy import ladder, spend
+from intrafusion.budget.size import Floats, Size, macs, parameters, units
+from intrafusion.channels import Analysis, Group
+from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.importance.context import Context, Criterion, Need, need_of
+from intrafusion.selection import own_sparsities
+from intrafusion.spec import CompressionSpec, Cost
+
+BISECTIONS = 40
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """Says how many units the groups of a program keep, for any budget.
+
+    Groups with a sparsity of their own have it. The others keep to the budget together: all lose
+    the same share of units, or as much as the allocation says. A group that the allocation cannot
+    judge loses the share that would be everyone's. What allocations measure is measured once.
+
+    Attributes:
+        context: of the program.
+        criterion: that scores units.
+        spec: allocation, selectors and `round_to` are looked at; its allocation is not `auto`.
+    """
+
+    context: Context
+    criterion: Criterion
+    spec: CompressionSpec
+
+    def counts(self, kind: Cost, share: float) -> dict[Group, int]:
+        """How many units each group keeps, for the groups that lose some.
+
+        Args:
+            kind: what the budget counts.
+            share: of it that may be left; of units the share that goes.
+
+        Raises:
+            IntraFusionError: `NOTHING_TO_PRUNE` if no group would lose a unit;
+                `BUDGET_UNREACHABLE` if all that may go is not enough.
+        """
+        if not self._own:
+            raise _nothing(self.context.analysis, 0)
+        found = self.nearest(kind, share)
+        if not found:
+            raise _nothing(self.context.analysis, len(self._own))
+        if kind != "sparsity":
+            left = self._share(kind, found)
+            if left > share:
+                raise IntraFusionError(
+                    ErrorCode.BUDGET_UNREACHABLE,
+                    f"The smallest network that these groups allow has {left:.1%} of the "
+                    f"original's {kind}; {share:.1%} were asked for.",
+                    "Ask for more, select more groups, or lower round_to.",
+                    least=left,
+                )
+        return found
+
+    def nearest(self, kind: Cost, share: float) -> dict[Group, int]:
+        """The same, but {} if nothing goes, and the nearest to a budget that cannot be met."""
+        size = self._size(kind)
+        if kind == "sparsity":
+            kept = self._at(share)
+            goal: float = sum(
+                _left(group, share if own is None else own) for group, own in self._own.items()
+            )
+        else:
+            goal = share * self._whole(kind)
+            kept = self._uniform(size, goal)
+        if self.spec.allocation != "uniform":
+            kept = self._allocated(size, goal, kept)
+        pairs = zip(self._own, kept, strict=True)
+        return {group: count for group, count in pairs if count < len(group)}
+
+    def least(self, kind: Cost) -> float:
+        """The smallest share of `kind`, parameters or MACs, that can be left."""
+        return self._share(kind, self.nearest(kind, 0.0))
+
+    @cached_property
+    def _own(self) -> dict[Group, float | None]:
+        return own_sparsities(self.context.analysis, self.spec)
+
+    @cached_property
+    def _curves(self) -> dict[Group, Floats]:
+        curves = ALLOCATIONS.get(self.spec.allocation)(self.context, self.criterion)
+        return {group: curve.cpu().numpy() for group, curve in curves.items()}
+
+    @cached_property
+    def _sizes(self) -> dict[Cost, Size]:
+        return {}
+
+    def _size(self, kind: Cost) -> Size:
+        if kind not in self._sizes:
+            analysis, groups = self.context.analysis, tuple(self._own)
+            self._sizes[kind] = (
+                units(groups) if kind == "sparsity" else _COUNTED[kind](analysis, groups)
+            )
+        return self._sizes[kind]
+
+    def _whole(self, kind: Cost) -> float:
+        return self._size(kind)(np.array([float(len(group)) for group in self._own]))
+
+    def _share(self, kind: Cost, counts: Mapping[Group, int]) -> float:
+        kept = np.array([float(counts.get(group, len(group))) for group in self._own])
+        return self._size(kind)(kept) / self._whole(kind)
+
+    def _at(self, sparsity: float) -> list[int]:
+        """What groups keep when the open ones lose that share of their units."""
+        kept, step = [], self.spec.round_to
+        for group, own in self._own.items():
+            count = _left(group, sparsity if own is None else own)
+            kept.append(min(len(group), math.ceil(count / step) * step))
+        return kept
+
+    def _uniform(self, size: Size, goal: float) -> list[int]:
+        """All open groups lose the same share of units, the smallest that is enough."""
+        low, high = 0.0, 1.0
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            if size(np.array(self._at(middle), float)) > goal:
+                low = middle
+            else:
+                high = middle
+        return self._at(high)
+
+    def _allocated(self, size: Size, goal: float, uniform: Sequence[int]) -> list[int]:
+        """Open groups lose what their error curves say is missed least."""
+        ladders, errors = [], []
+        for (group, own), count in zip(self._own.items(), uniform, strict=True):
+            judged = own is None and group in self._curves
+            ladders.append(ladder(len(group), self.spec.round_to) if judged else [count])
+            errors.append(self._curves[group] if judged else np.zeros(len(group) + 1))
+        return spend(ladders, errors, size, goal)
+
+
+def need_of_allocation(name: str) -> Need:
+    """What the allocation of this name cannot do without."""
+    return "nothing" if name == "uniform" else need_of(ALLOCATIONS.get(name))
+
+
+_COUNTED = {"parameters": parameters, "macs": macs}
+
+
+def _left(group: Group, sparsity: float) -> int:
+    return max(1, len(group) - round(len(group) * sparsity))
+
+
+def _nothing(analysis: Analysis, selected: int) -> IntraFusionError:
+    return IntraFusionError(
+        ErrorCode.NOTHING_TO_PRUNE,
+        f"No group of units would lose any: {len(analysis.groups)} groups were found, "
+        f"{selected} of them are selected.",
+        "`intrafusion inspect` shows the groups and what is frozen; raise the sparsity, lower "
+        "round_to, or widen include and exclude.",
+        groups=[group.name for group in analysis.groups],
+    )
