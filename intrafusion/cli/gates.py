@@ -15,10 +15,10 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 
 _PANEL = "Gates"
 
-MaxAccuracyDrop = Annotated[
+GateAccuracyDrop = Annotated[
     float | None,
     typer.Option(
-        "--max-accuracy-drop",
+        "--gate-accuracy-drop",
         metavar="SHARE",
         help="Exit 3 if top-1 accuracy falls by more; 0.01 is one point. Needs --evaluation.",
         rich_help_panel=_PANEL,
@@ -65,7 +65,7 @@ def build_gates(
     if max_accuracy_drop is not None and not can_measure:
         raise IntraFusionError(
             ErrorCode.INVALID_SPEC,
-            "--max-accuracy-drop is given without data to measure it on.",
+            "--gate-accuracy-drop is given without data to measure it on.",
             "Add --evaluation with labelled samples.",
         )
     try:

@@ -91,7 +91,7 @@ def compress(
     steps: o.Steps = o.SPEC_DEFAULTS.steps,
     round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
-    max_accuracy_drop: g.MaxAccuracyDrop = None,
+    gate_accuracy_drop: g.GateAccuracyDrop = None,
     min_speedup: g.MinSpeedup = None,
     max_bytes: g.MaxBytes = None,
     report: o.ReportFile = None,
@@ -142,7 +142,7 @@ def compress(
         seed=seed,
     )
     gates = g.build_gates(
-        max_accuracy_drop, min_speedup, max_bytes, can_measure=evaluation is not None
+        gate_accuracy_drop, min_speedup, max_bytes, can_measure=evaluation is not None
     )
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments

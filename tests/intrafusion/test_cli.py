@@ -267,7 +267,7 @@ def test_a_missed_gate_exits_3_with_all_results_in_place(
 
 
 def test_an_accuracy_gate_without_data_is_wrong_usage(script: Script, model: Path) -> None:
-    result = run("submit", model, "--max-accuracy-drop", 0.01)
+    result = run("submit", model, "--gate-accuracy-drop", 0.01)
     assert result.exit_code == Exit.USAGE
     assert "--evaluation" in result.stderr
     assert script.calls == []

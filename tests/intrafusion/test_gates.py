@@ -20,6 +20,7 @@ def report(accuracy: float | None = 0.90, ms: float | None = 1.0) -> Compression
         torch_version="0",
         source="torchscript",
         spec=CompressionSpec(),
+        decided=CompressionSpec(),
         before=measured(None if accuracy is None else 0.91, None if ms is None else 2.0, 1000),
         after=measured(accuracy, ms, 400),
         fidelity=None,
