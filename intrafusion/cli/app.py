@@ -21,7 +21,15 @@ app = typer.Typer(
 )
 for panel, commands in {
     "In this process": (local.inspect, local.compress, local.serve),
-    "On a server": (remote.submit, remote.wait, remote.download, remote.jobs, remote.cancel),
+    "On a server": (
+        remote.submit,
+        remote.wait,
+        remote.download,
+        remote.jobs,
+        remote.cancel,
+        remote.retry,
+        remote.delete,
+    ),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel, epilog=EXIT_CODES)(command)

@@ -358,6 +358,21 @@ def pairs(given: list[str] | None) -> dict[str, str]:
     return found
 
 
+def labels(texts: list[str] | None) -> dict[str, str]:
+    """The labels that `--metadata NAME=VALUE` gives; raises `INVALID_SPEC` for one without."""
+    found = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise IntraFusionError(
+                ErrorCode.INVALID_SPEC,
+                f"--metadata {text!r} has no value.",
+                "Write it as 'commit=4f2a9c1'.",
+            )
+        found[name] = value
+    return found
+
+
 def build_spec(**fields: Any) -> CompressionSpec:
     """The spec the flags ask for; raises `INVALID_SPEC` naming the flag that is wrong."""
     try:

@@ -1,4 +1,4 @@
-"""Commands that talk to a server: `submit`, `wait`, `download`, `jobs`, `cancel`."""
+"""Commands that talk to a server."""
 
 from __future__ import annotations
 
@@ -75,6 +75,14 @@ def submit(
         bool, typer.Option("--wait", help="Follow the job to its end. Implied by -o and --report.")
     ] = False,
     timeout: o.Timeout = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A label of your own, by which jobs are found; repeatable.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(
@@ -140,6 +148,7 @@ def submit(
             evaluation=client.upload_dataset(evaluation).id if evaluation else None,
             gates=gates,
             outputs=outputs,
+            metadata=o.labels(metadata),
         )
         job = client.submit(request, idempotency_key=idempotency_key)
         if not (wait_for_it or output or report):
@@ -214,6 +223,14 @@ def jobs(
     status: Annotated[
         str | None, typer.Option(help="Only jobs in this state, such as running.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only jobs on this uploaded model.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Only jobs with this method.")] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only jobs with this label; repeatable."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     as_json: o.AsJson = False,
     server: o.Server = o.DEFAULT_SERVER,
@@ -223,10 +240,16 @@ def jobs(
 
     Example:
 
-        intrafusion jobs --status failed --json
+        intrafusion jobs --status failed --metadata branch=main --json
     """
+    labels = o.labels(metadata)
     with Client(server, api_key=api_key) as client:
-        found = list(islice(client.jobs(status=_status(status)), limit))
+        found = list(
+            islice(
+                client.jobs(status=_status(status), model=model, method=method, metadata=labels),
+                limit,
+            )
+        )
     console = Console()
     if as_json:
         console.out(
@@ -256,6 +279,39 @@ def cancel(
     """
     with Client(server, api_key=api_key) as client:
         _print_job(client.cancel(job), as_json)
+
+
+@reported
+def retry(
+    job: o.JobId,
+    as_json: o.AsJson = False,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+) -> None:
+    """Queue a new job that asks for what an ended one asked for; prints its id.
+
+    Example:
+
+        intrafusion retry job_…
+    """
+    with Client(server, api_key=api_key) as client:
+        _print_job(client.retry(job), as_json)
+
+
+@reported
+def delete(
+    job: o.JobId,
+    server: o.Server = o.DEFAULT_SERVER,
+    api_key: o.ApiKey = None,
+) -> None:
+    """Have the server forget an ended job and its files.
+
+    Example:
+
+        intrafusion delete job_…
+    """
+    with Client(server, api_key=api_key) as client:
+        client.delete(job)
 
 
 def _follow(client: Client, job_id: str, *, timeout: float | None, quiet: bool) -> None:

@@ -76,7 +76,7 @@ def scripted_server() -> Iterator[Script]:
             if answer.cut is not None:
                 self.close_connection = True
 
-        do_GET = do_POST = answer  # noqa: N815 - the names http.server looks for
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names http.server looks for
 
         def log_message(self, *args: Any) -> None:
             pass

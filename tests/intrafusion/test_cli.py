@@ -100,6 +100,8 @@ EVENTS = [
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     with scripted_server() as plan:
         monkeypatch.setenv("INTRAFUSION_SERVER", plan.url)
+        for address in ("/v1/models", "/v1/datasets"):
+            plan.on("GET", address, Answer(200, {"data": [], "next": None}))
         plan.on("POST", "/v1/models", Answer(201, UPLOAD))
         plan.on("POST", "/v1/datasets", Answer(201, UPLOAD | {"id": "data_1"}))
         plan.on("POST", "/v1/jobs", Answer(202, JOB))
@@ -222,6 +224,24 @@ def test_jobs_lists_no_more_than_the_limit(script: Script) -> None:
     assert [word for word in result.stdout.split() if word.startswith("job_")] == ["job_1", "job_2"]
 
 
+def test_labels_are_sent_and_looked_for(script: Script, model: Path) -> None:
+    labels = ("--metadata", "commit=abc", "--metadata", "note=a=b")
+    assert run("submit", model, *labels).exit_code == Exit.OK
+    assert json.loads(script.calls[-1].body)["metadata"] == {"commit": "abc", "note": "a=b"}
+    run("jobs", *labels)
+    assert script.calls[-1].query["metadata"] == ["commit:abc", "note:a=b"]
+    assert run("jobs", "--metadata", "commit").exit_code == Exit.USAGE
+
+
+def test_retry_prints_the_new_job_and_delete_nothing(script: Script) -> None:
+    script.on("POST", "/v1/jobs/job_1/retry", Answer(202, JOB | {"id": "job_2"}))
+    script.on("DELETE", "/v1/jobs/job_1", Answer(204, b""))
+    assert run("retry", "job_1").stdout == "job_2 queued\n"
+    deleted = run("delete", "job_1")
+    assert (deleted.exit_code, deleted.stdout) == (Exit.OK, "")
+    assert script.calls[-1].method == "DELETE"
+
+
 def test_cancel_prints_the_new_state(script: Script) -> None:
     script.on("POST", "/v1/jobs/job_1/cancel", Answer(200, JOB | {"status": "cancelling"}))
     assert run("cancel", "job_1").stdout == "job_1 cancelling\n"
@@ -314,10 +334,24 @@ def test_wrong_usage_exits_2_and_sends_nothing(
 
 
 @pytest.mark.parametrize(
-    "command", ["inspect", "compress", "serve", "submit", "wait", "download", "jobs", "cancel"]
+    "command",
+    [
+        "inspect",
+        "compress",
+        "serve",
+        "submit",
+        "wait",
+        "download",
+        "jobs",
+        "cancel",
+        "retry",
+        "delete",
+        "keys create",
+        "keys revoke",
+    ],
 )
 def test_help_teaches_with_an_example_and_the_exit_codes(command: str) -> None:
-    text = run(command, "--help").stdout
+    text = run(*command.split(), "--help").stdout
     assert f"intrafusion {command} " in text.split("Example")[1]
     assert "Exit codes: 0 done" in text
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from intrafusion.api import JobRequest
-from intrafusion.client import Client
+from intrafusion.client import AsyncClient, Client
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.spec import CompressionSpec
 from tests.intrafusion.scripted_server import Answer, Call, Script, scripted_server
@@ -36,16 +40,66 @@ UPLOAD = {
 }
 
 
+class Blocking:
+    """An `AsyncClient` on an event loop of its own, called like a `Client`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._runner = asyncio.Runner()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            called = getattr(self._client, name)(*args, **kwargs)
+            awaited = called if inspect.isawaitable(called) else _collected(called)
+            return self._runner.run(_awaited(awaited))
+
+        return call
+
+    def close(self) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+
+async def _awaited(awaited: Any) -> Any:
+    return await awaited
+
+
+async def _collected(entries: Any) -> list[Any]:
+    return [entry async for entry in entries]
+
+
 @pytest.fixture
 def script() -> Iterator[Script]:
     with scripted_server() as plan:
+        for address in ("/v1/models", "/v1/datasets"):
+            plan.on("GET", address, Answer(200, {"data": [], "next": None}))
         yield plan
 
 
-@pytest.fixture
-def client(script: Script) -> Iterator[Client]:
-    with Client(script.url, api_key="secret", patience=2) as connected:
-        yield connected
+@pytest.fixture(params=["sync", "async"])
+def client(request: pytest.FixtureRequest, script: Script) -> Iterator[Client]:
+    if request.param == "sync":
+        with Client(script.url, api_key="secret", patience=2) as connected:
+            yield connected
+        return
+    blocking: Any = Blocking(AsyncClient(script.url, api_key="secret", patience=2))
+    yield blocking
+    blocking.close()
+
+
+def posted(script: Script) -> list[Call]:
+    return [call for call in script.calls if call.method == "POST"]
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    def calls(kind: type) -> dict[str, str]:
+        public = {name: call for name, call in vars(kind).items() if not name.startswith("_")}
+        return {
+            name: str(inspect.signature(call).replace(return_annotation=None))
+            for name, call in public.items()
+        }
+
+    assert calls(Client) == calls(AsyncClient)
 
 
 @pytest.fixture
@@ -60,7 +114,7 @@ def test_an_upload_sends_the_bytes_their_digest_their_name_and_the_key(
 ) -> None:
     script.on("POST", "/v1/models", Answer(201, UPLOAD))
     assert client.upload_model(model).id == "model_1"
-    (call,) = script.calls
+    (call,) = posted(script)
     assert call.body == CONTENT
     assert call.headers["repr-digest"] == DIGEST
     assert call.headers["authorization"] == "Bearer secret"
@@ -73,7 +127,19 @@ def test_an_upload_is_sent_whole_again_when_the_server_was_busy(
     busy = Answer(503, b"", {"Retry-After": "0.05"})
     script.on("POST", "/v1/datasets", busy, Answer(201, UPLOAD))
     client.upload_dataset(model)
-    assert [call.body for call in script.calls] == [CONTENT, CONTENT]
+    assert [call.body for call in posted(script)] == [CONTENT, CONTENT]
+
+
+def test_bytes_that_the_server_has_are_not_sent_again(
+    script: Script, client: Client, model: Path
+) -> None:
+    script.on("GET", "/v1/models", Answer(200, {"data": [UPLOAD], "next": None}))
+    assert client.upload_model(model).id == "model_1"
+    assert [call.query["sha256"] for call in script.calls] == [[SHA256.hexdigest()]]
+    other = UPLOAD | {"sha256": "0" * 64}
+    script.on("GET", "/v1/models", Answer(200, {"data": [other], "next": None}))
+    script.on("POST", "/v1/models", Answer(201, UPLOAD | {"id": "model_2"}))
+    assert client.upload_model(model).id == "model_2"
 
 
 def test_a_missing_file_is_named(client: Client, tmp_path: Path) -> None:
@@ -173,27 +239,88 @@ def test_lists_are_followed_page_by_page(script: Script, client: Client) -> None
     assert all(call.query["status"] == ["queued"] for call in script.calls)
 
 
-def test_wait_tells_every_event_once_and_in_order(script: Script, client: Client) -> None:
-    story = [
+def story(upto: int) -> list[dict[str, Any]]:
+    return [
         {"id": number, "kind": "log", "at": "2026-01-01T00:00:00Z", "data": {}}
-        for number in range(1, 6)
+        for number in range(1, upto + 1)
     ]
+
+
+def stream(events: list[dict[str, Any]], cut: int | None = None) -> Answer:
+    frames = [f"id: {e['id']}\nevent: log\ndata: {json.dumps(e)}\n\n" for e in events]
+    body = "retry: 1000\n\n: still here\n\n" + "".join(frames)
+    return Answer(200, body.encode(), {"Content-Type": "text/event-stream; charset=utf-8"}, cut)
+
+
+RUNNING, DONE = (Answer(200, JOB | {"status": status}) for status in ("running", "failed"))
+
+
+def test_wait_follows_the_stream_and_goes_on_where_it_broke(script: Script, client: Client) -> None:
     told: list[int] = []
-    looks = iter([2, 2, 5])
+    asked: list[str] = []
 
     def events(call: Call) -> Answer:
-        upto, after = next(looks), int(call.query["after"][0])
-        return Answer(200, {"data": story[after:upto], "next": None})
+        if "text/event-stream" not in call.headers["accept"]:
+            after = int(call.query["after"][0])
+            return Answer(200, {"data": story(5)[after:], "next": None})
+        asked.append(call.headers["last-event-id"])
+        seen = int(asked[-1])
+        return stream(story(5)[seen:], cut=300 if seen == 0 else None)
 
-    running, done = (
-        Answer(200, JOB | {"status": "running"}),
-        Answer(200, JOB | {"status": "failed"}),
-    )
-    script.on("GET", "/v1/jobs/job_1", running, running, done)
+    script.on("GET", "/v1/jobs/job_1", RUNNING, DONE)
     script.on("GET", "/v1/jobs/job_1/events", events)
     job = client.wait("job_1", on_event=lambda event: told.append(event.id))
     assert job.status == "failed"
     assert told == [1, 2, 3, 4, 5]
+    assert asked[0] == "0"
+    assert 0 < int(asked[1]) < 5
+
+
+def test_wait_looks_at_pages_where_there_is_no_stream(script: Script, client: Client) -> None:
+    told: list[int] = []
+    looks = iter([2, 2, 5, 5])
+
+    def events(call: Call) -> Answer:
+        upto, after = next(looks), int(call.query["after"][0])
+        return Answer(200, {"data": story(upto)[after:], "next": None})
+
+    script.on("GET", "/v1/jobs/job_1", RUNNING, RUNNING, DONE)
+    script.on("GET", "/v1/jobs/job_1/events", events)
+    job = client.wait("job_1", on_event=lambda event: told.append(event.id))
+    assert job.status == "failed"
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_wait_polls_where_answers_may_not_take_long(script: Script, client: Client) -> None:
+    def look(call: Call) -> Answer:
+        looks = [c for c in script.calls if "wait" not in c.query]
+        if "wait" in call.query:
+            return Answer(504, b"a proxy's opinion")
+        return DONE if len(looks) > 1 else RUNNING
+
+    script.on("GET", "/v1/jobs/job_1", look)
+    assert client.wait("job_1").status == "failed"
+    assert [("wait" in call.query) for call in script.calls] == [True, False, False]
+
+
+def test_jobs_are_asked_for_by_what_they_are(script: Script, client: Client) -> None:
+    script.on("GET", "/v1/jobs", Answer(200, {"data": [], "next": None}))
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    found = client.jobs(model="model_1", metadata={"a": "b:c", "d": "e"}, queued_after=moment)
+    assert list(found) == []
+    assert script.calls[-1].query == {
+        "model": ["model_1"],
+        "metadata": ["a:b:c", "d:e"],
+        "queued_after": ["2026-01-01T00:00:00+00:00"],
+    }
+
+
+def test_a_retry_is_sent_under_one_key_however_often(script: Script, client: Client) -> None:
+    busy = Answer(503, b"", {"Retry-After": "0.05"})
+    script.on("POST", "/v1/jobs/job_1/retry", busy, Answer(202, JOB | {"id": "job_2"}))
+    assert client.retry("job_1").id == "job_2"
+    first, second = (call.headers["idempotency-key"] for call in script.calls)
+    assert first == second
 
 
 def test_wait_gives_the_unended_job_back_when_the_time_is_up(
