@@ -22,7 +22,7 @@ from intrafusion.spec import Architecture, CompressionSpec
 if TYPE_CHECKING:
     from intrafusion.calibration.datasets import Dataset, load_dataset
     from intrafusion.inspection import inspect
-    from intrafusion.pipeline import Compression, compress
+    from intrafusion.pipeline import Compression, compress, plan
     from intrafusion.program import Program, load
     from intrafusion.resize import resize_
 
@@ -35,6 +35,7 @@ _ENGINE = {
     "compress": "intrafusion.pipeline",
     "inspect": "intrafusion.inspection",
     "load": "intrafusion.program",
+    "plan": "intrafusion.pipeline",
     "load_dataset": "intrafusion.calibration.datasets",
     "resize_": "intrafusion.resize",
 }
@@ -53,6 +54,7 @@ __all__ = [
     "inspect",
     "load",
     "load_dataset",
+    "plan",
     "resize_",
 ]
 

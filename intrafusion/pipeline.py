@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import intrafusion
+from intrafusion import forecast
 from intrafusion.budget.allocator import Allocator, need_of_allocation
 from intrafusion.budget.latency import within_latency
 from intrafusion.budget.search import judges, smallest
 from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
-from intrafusion.channels import Analysis, Group, analyse, remove
+from intrafusion.channels import Group, analyse, remove
 from intrafusion.checks import check_finite, fit_warnings, search_warnings
 from intrafusion.clock import Clock
 from intrafusion.compensation import refit, restore_variance
@@ -33,10 +34,12 @@ from intrafusion.program.precision import narrowed, wide, widened
 from intrafusion.report import (
     CompensationReport,
     CompressionReport,
+    PlanReport,
     ProgressListener,
     SearchReport,
 )
-from intrafusion.spec import CompressionSpec, Size
+from intrafusion.rounds import units_due
+from intrafusion.spec import CompressionSpec
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,54 @@ def compress(
             ],
             seconds=clock.seconds,
         ),
+    )
+
+
+def plan(
+    program: Program,
+    spec: CompressionSpec,
+    calibration: Dataset | str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    progress: ProgressListener = lambda progress: None,
+) -> PlanReport:
+    """What `compress` would remove, and how large the result would be, without making it.
+
+    Args:
+        program, spec, calibration, device, progress: as of `compress`. With samples the report
+            says what error is expected; a `latency` is searched for, as it depends on sizes alone.
+
+    Raises:
+        IntraFusionError: as `compress` does; `INVALID_SPEC` for a budget that says what may be
+            lost, since only a network that was made can be measured.
+    """
+    kind, _ = spec.budget
+    if kind == "max_accuracy_drop" or kind == "max_output_distance":
+        raise IntraFusionError(
+            ErrorCode.INVALID_SPEC,
+            f"A plan makes no network, and only one that was made shows if it keeps to {kind}.",
+            "Plan with a budget of sparsity, parameters, macs or latency.",
+            budget=kind,
+        )
+    clock = Clock(progress)
+    program = program.to(_device(device))
+    job = _job(program, spec, _dataset(calibration, program), None, clock)
+    with torch.no_grad():
+        start = _look(job, widened(program))
+        counts, decided, search = _allocate(job, start)
+        before, after = forecast.sizes(program, start.context, counts)
+        groups = forecast.groups(start.context, job.criterion, decided.allocation, counts)
+    errors = [group.expected_error for group in groups if group.expected_error is not None]
+    return PlanReport(
+        source=program.source,
+        spec=spec,
+        decided=decided,
+        before=before,
+        after=after,
+        groups=groups,
+        expected_error=sum(errors) if errors else None,
+        search=search,
+        warnings=list(program.notes),
     )
 
 
@@ -216,43 +267,50 @@ def _look(job: _Job, program: Program) -> _View:
 
 def _within_budget(job: _Job, start: _View) -> tuple[_Made, SearchReport | None]:
     """The program that the budget asks for, and the tries if it had to be searched for."""
+    kind, limit = job.spec.budget
+    if kind != "max_accuracy_drop" and kind != "max_output_distance":
+        counts, spec, search = _allocate(job, start)
+        return _make(replace(job, spec=spec), start, counts), search
+    found = smallest(
+        Allocator(start.context, job.criterion, job.spec),
+        kind,
+        limit,
+        make=lambda counts: _make(job, start, counts),
+        measure=lambda made: evaluate(
+            job.program, made.program, job.judged_on, None, latency=False
+        ),
+        clock=job.clock,
+    )
+    assert job.judged_on is not None
+    search = SearchReport(
+        budget=kind,
+        limit=limit,
+        minimised=job.spec.minimise,
+        samples=len(job.judged_on),
+        tries=found.tries,
+    )
+    if found.made is None:
+        spec = job.spec.model_copy(update={"joint_steps": 0})
+        return _Made(job.program, {}, CompensationReport(mode="none"), spec), search
+    spec = found.made.spec.model_copy(update={kind: None, job.spec.minimise: found.share})
+    return replace(found.made, spec=spec), search
+
+
+def _allocate(
+    job: _Job, start: _View
+) -> tuple[Mapping[Group, int], CompressionSpec, SearchReport | None]:
+    """What each group keeps, a spec that says so without a search, and the tries of a search."""
     allocator = Allocator(start.context, job.criterion, job.spec)
     kind, value = job.spec.budget
-    size: Size = "macs"
-    match kind:
-        case "sparsity" | "parameters" | "macs":
-            with job.clock.step("allocate"):
-                counts = allocator.counts(kind, value)
-            return _make(job, start, counts), None
-        case "latency":
-            fast = within_latency(allocator, value, job.program, job.clock)
-            made, share, tries = _make(job, start, fast.counts), fast.share, fast.tries
-        case _:
-            size = job.spec.minimise
-            found = smallest(
-                allocator,
-                kind,
-                value,
-                make=lambda counts: _make(job, start, counts),
-                measure=lambda made: evaluate(
-                    job.program, made.program, job.judged_on, None, latency=False
-                ),
-                clock=job.clock,
-            )
-            made, share, tries = found.made or _unchanged(job), found.share, found.tries
-    if share < 1:
-        spec = made.spec.model_copy(update={kind: None, size: share})
-        made = replace(made, spec=spec)
-    samples = None if job.judged_on is None else len(job.judged_on)
-    report = SearchReport(
-        budget=kind, limit=value, minimised=size, samples=samples, tries=list(tries)
-    )
-    return made, report
-
-
-def _unchanged(job: _Job) -> _Made:
-    spec = job.spec.model_copy(update={"joint_steps": 0})
-    return _Made(job.program, {}, CompensationReport(mode="none"), spec)
+    if kind == "latency":
+        fast = within_latency(allocator, value, job.program, job.clock)
+        spec = job.spec.model_copy(update={"latency": None, "macs": fast.share})
+        search = SearchReport(budget=kind, limit=value, minimised="macs", tries=fast.tries)
+        return fast.counts, spec, search
+    assert kind != "max_accuracy_drop"
+    assert kind != "max_output_distance"
+    with job.clock.step("allocate"):
+        return allocator.counts(kind, value), job.spec, None
 
 
 def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
@@ -262,7 +320,7 @@ def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
     for number in range(1, job.spec.steps + 1):
         if number > 1:
             view = _look(job, compressed)
-        due = _due(view.context.analysis, counts, number / job.spec.steps)
+        due = units_due(view.context.analysis, counts, number / job.spec.steps)
         if due:
             compressed, compensation = _round(job, view, due)
     compressed, compensation = _refit_jointly(job, compressed, compensation)
@@ -350,34 +408,3 @@ def _dataset(given: Dataset | str | Path | None, program: Program) -> Dataset | 
     return replace(
         dataset, inputs=tuple(x.to(program.device) for x in dataset.inputs), labels=labels
     )
-
-
-def _due(analysis: Analysis, wanted: Mapping[Group, int], share: float) -> dict[Group, int]:
-    """What each group keeps when that share of the units that shall go in the end has gone.
-
-    Args:
-        analysis: of the program as it is now.
-        wanted: what the original's groups keep in the end.
-        share: 1 in the last round.
-    """
-    due = {
-        _layout(group): len(group) - round((len(group) - keep) * share)
-        for group, keep in wanted.items()
-    }
-    lost = {layout for layout, keep in due.items() if keep > 1} - set(map(_layout, analysis.groups))
-    if lost:
-        raise IntraFusionError(
-            ErrorCode.COMPRESSION_FAILED,
-            f"After a round, the group of {min(lost)[0][0]} is no longer found as it was.",
-            "Set steps to 1, and report this network.",
-        )
-    return {
-        group: due[_layout(group)]
-        for group in analysis.groups
-        if due.get(_layout(group), len(group)) < len(group)
-    }
-
-
-def _layout(group: Group) -> tuple[tuple[str, int], ...]:
-    """What makes a group the same one after units have gone: where its units stand, how often."""
-    return tuple((str(binding), binding.index.shape[1]) for binding in group.bindings)

@@ -97,6 +97,13 @@ class GroupReport(ReportModel):
     parameter_share: float = Field(
         description="Share of the program's parameter elements it touches."
     )
+    expected_error: float | None = Field(
+        default=None,
+        description=(
+            "In a plan made with samples: squared change of the outputs, relative to their "
+            "variance, that is expected of the units which go, before any joint refit."
+        ),
+    )
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -175,6 +182,24 @@ class SearchReport(ReportModel):
         default=None, description="On how many samples each network was measured."
     )
     tries: list[TryReport] = Field(description="The largest network first.")
+
+
+class PlanReport(ReportModel):
+    """What a compression would do. Sizes are exact; nothing was fused, refitted or measured."""
+
+    source: str
+    spec: CompressionSpec = Field(description="What was asked for.")
+    decided: CompressionSpec = Field(description="The same with what stands behind every `auto`.")
+    before: Measurement
+    after: Measurement
+    groups: list[GroupReport]
+    expected_error: float | None = Field(
+        default=None, description="The sum of the groups' expected errors."
+    )
+    search: SearchReport | None = Field(
+        default=None, description="Where the budget had to be searched for."
+    )
+    warnings: list[str] = Field(default_factory=list)
 
 
 class CompressionReport(ReportModel):

@@ -14,3 +14,6 @@ ALLOCATIONS = Registry(
         "global": "intrafusion.budget.importance:by_importance",
     },
 )
+
+EXPECTING = ("reconstruction",)
+"""Those whose errors are changes of the outputs, squared and relative to their variance."""

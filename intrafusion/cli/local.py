@@ -16,6 +16,7 @@ from intrafusion.cli.exits import reported
 from intrafusion.cli.progress import shown_progress
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.gates import check_gates
+from intrafusion.report import PlanReport
 from intrafusion.spec import ModelDescription
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def inspect(
 @reported
 def compress(
     model: o.ModelFile,
-    output: o.Output,
+    output: o.Output = None,
     input_shape: o.InputShape = None,
     input_dtype: o.InputDtype = None,
     architecture: o.ArchitectureName = None,
@@ -95,6 +96,7 @@ def compress(
     min_speedup: g.MinSpeedup = None,
     max_bytes: g.MaxBytes = None,
     report: o.ReportFile = None,
+    dry_run: o.DryRun = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -111,6 +113,8 @@ def compress(
 
         intrafusion compress net.pt -o small.pt --max-accuracy-drop 0.01 \\
           --calibration samples.npz --evaluation labelled.npz
+
+        intrafusion compress net.pt --input-shape 1,3,224,224 --macs 0.5 --dry-run
 
         intrafusion compress net.safetensors -o small.safetensors \\
           --architecture torchvision/resnet18 --input-shape 1,3,224,224
@@ -147,15 +151,21 @@ def compress(
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments
     )
+    target_file = None if dry_run else _required(output)
     fitted_on = intrafusion.load_dataset(calibration) if calibration else None
     measured_on = intrafusion.load_dataset(evaluation) if evaluation else None
     program = _load(model, description, fitted_on or measured_on)
     with shown_progress(quiet) as listener:
+        if target_file is None:
+            _show_plan(
+                intrafusion.plan(program, spec, fitted_on, progress=listener), report, as_json
+            )
+            return
         result = intrafusion.compress(
             program, spec, calibration=fitted_on, evaluation=measured_on, progress=listener
         )
-    result.program.save(output)
-    measured = result.report.with_file_bytes(model.stat().st_size, output.stat().st_size)
+    result.program.save(target_file)
+    measured = result.report.with_file_bytes(model.stat().st_size, target_file.stat().st_size)
     if report is not None:
         report.write_text(measured.model_dump_json(indent=2) + "\n")
     outcome = None if gates is None else check_gates(gates, measured)
@@ -167,7 +177,7 @@ def compress(
         if measured.search is not None:
             console.print(tables.tries(measured.search))
         _warn(measured.warnings)
-        console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"wrote {target_file}", markup=False, highlight=False, soft_wrap=True)
     g.print_gates(outcome)
     g.leave_if_missed(outcome)
 
@@ -201,6 +211,27 @@ def serve(
             "Install everything: pip install 'intrafusion[all]'.",
         ) from missing
     embedded.serve(host=host, port=port, home=home)
+
+
+def _required(output: Path | None) -> Path:
+    if output is None:
+        raise IntraFusionError(
+            ErrorCode.INVALID_SPEC,
+            "--output is missing.",
+            "Say where the smaller network goes with -o, or only plan it with --dry-run.",
+        )
+    return output
+
+
+def _show_plan(plan: PlanReport, report: Path | None, as_json: bool) -> None:
+    if report is not None:
+        report.write_text(plan.model_dump_json(indent=2) + "\n")
+    console = Console()
+    if as_json:
+        console.out(plan.model_dump_json(), highlight=False)
+        return
+    console.print(tables.planned(plan))
+    _warn(plan.warnings)
 
 
 def _load(

@@ -286,18 +286,19 @@ RoundTo = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result.", rich_help_panel=_SPEC)]
-_OUTPUT = typer.Option(
-    "--output",
-    "-o",
-    metavar="FILE",
-    help="Where the smaller network goes; .pt is TorchScript, .safetensors a state dict, "
-    ".pt2 what torch.export loads, .onnx ONNX.",
-    dir_okay=False,
-    show_default=False,
-    rich_help_panel="Results",
-)
-Output = Annotated[Path, _OUTPUT]
-OptionalOutput = Annotated[Path | None, _OUTPUT]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the smaller network goes; .pt is TorchScript, .safetensors a state dict, "
+        ".pt2 what torch.export loads, .onnx ONNX.",
+        dir_okay=False,
+        show_default=False,
+        rich_help_panel="Results",
+    ),
+]
 ReportFile = Annotated[
     Path | None,
     typer.Option(
@@ -305,6 +306,14 @@ ReportFile = Annotated[
         metavar="FILE",
         help="Where the full report goes, as JSON.",
         dir_okay=False,
+        rich_help_panel="Results",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only show what would go and how large the result would be; writes no network.",
         rich_help_panel="Results",
     ),
 ]

@@ -32,7 +32,7 @@ _OUTPUT_OF: dict[str, Output] = {
 @reported
 def submit(
     model: o.ModelFile,
-    output: o.OptionalOutput = None,
+    output: o.Output = None,
     input_shape: o.InputShape = None,
     input_dtype: o.InputDtype = None,
     architecture: o.ArchitectureName = None,

@@ -13,6 +13,7 @@ from intrafusion.report import (
     GroupReport,
     InspectionReport,
     Measurement,
+    PlanReport,
     SearchReport,
 )
 
@@ -66,6 +67,28 @@ def tries(search: SearchReport) -> Table:
         measured = [_percent(values[number] or 0.0) for values in shown.values()]
         within = "yes" if each.within else "no"
         table.add_row(_count(each.parameters), _count(each.macs), *measured, within)
+    return table
+
+
+def planned(plan: PlanReport) -> Table:
+    """What a dry run would remove, one row per group, and the sizes that it would come to."""
+    table = Table("group", "units", "kept", title="Plan", title_justify="left")
+    if plan.expected_error is not None:
+        table.add_column("expected error")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for group in plan.groups:
+        error = [] if plan.expected_error is None else [_error(group.expected_error)]
+        table.add_row(group.name, str(group.units), str(group.kept), *error)
+    before, after = plan.before, plan.after
+    sizes = (("parameters", before.parameters, after.parameters), ("MACs", before.macs, after.macs))
+    lines = [f"{name}: {was:,} → {now:,} ({now / was:.1%})" for name, was, now in sizes if was]
+    if plan.expected_error is not None:
+        lines.append(
+            f"Expected error {_error(plan.expected_error)}: squared change of the outputs relative "
+            "to their variance, before any joint refit."
+        )
+    table.caption, table.caption_justify = "\n".join(lines), "left"
     return table
 
 
@@ -150,6 +173,10 @@ def _shares(shares: Sequence[float]) -> str:
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
 
 
 def _percent(value: float) -> str:

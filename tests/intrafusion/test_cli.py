@@ -30,6 +30,7 @@ from intrafusion.report import (
     InspectionReport,
     Latency,
     Measurement,
+    PlanReport,
     SearchReport,
     TryReport,
 )
@@ -128,9 +129,8 @@ def run(*arguments: object) -> Result:
 def test_submit_takes_every_flag_of_compress_with_the_same_default() -> None:
     here = inspect.signature(local.compress).parameters
     there = inspect.signature(remote.submit).parameters
-    assert set(here) <= set(there)
-    differing = {name for name in here if here[name].default != there[name].default}
-    assert differing == {"output"}, "only -o may be left out on a server"
+    assert set(here) - set(there) == {"dry_run"}, "a plan is made in this process"
+    assert all(here[name].default == there[name].default for name in set(here) & set(there))
 
 
 def test_every_field_of_the_spec_has_a_flag() -> None:
@@ -387,6 +387,25 @@ def test_compress_writes_the_smaller_network_and_its_report(tmp_path: Path) -> N
     assert written.after.file_bytes == small.stat().st_size < VGG.stat().st_size
     assert f"{written.after.parameters:,}" in result.stdout
     assert "evaluate" in result.stderr
+
+
+def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
+    asked = (
+        *("compress", VGG, "--dry-run", "--macs", 0.5),
+        *("--calibration", VGG.parent / "fashion_calibration.npz"),
+    )
+    result = run(*asked, "--json")
+    assert result.exit_code == Exit.OK, result.output
+    plan = PlanReport.model_validate_json(result.stdout)
+    assert 0.45 < plan.after.macs / plan.before.macs <= 0.5
+    text = run(*asked).stdout
+    for group in plan.groups:
+        assert group.name in text
+    assert f"{plan.after.parameters:,}" in text
+    assert "expected error" in text
+    missing = run("compress", VGG, "--input-shape", "1,1,28,28")
+    assert missing.exit_code == Exit.USAGE
+    assert "--dry-run" in missing.stderr
 
 
 def group(name: str, *layers: str, units: int = 8, share: float = 0.1) -> GroupReport:
