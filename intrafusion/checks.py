@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 from intrafusion.report import CompensationReport, SearchReport
 
+FEW = 64
+"""Below so many different samples a refit is likely to learn them by heart."""
+LOOKED_AT = 64
+"""Samples on which the original is run to see whether it works."""
+
+
+def check_original(program: Program, folded: Program, samples: Sequence[Tensor] | None) -> None:
+    """Raise where a network cannot be compressed because it does not work itself.
+
+    Args:
+        program: the original.
+        folded: the same without the batch norms that can be folded.
+        samples: one tensor per input, (samples, …), if there are any.
+
+    Raises:
+        IntraFusionError: `WEIGHTS_NOT_FINITE` for NaN or infinity in a weight, also where folding
+            makes them of a variance below 0; `MODEL_DOES_NOT_RUN` for NaN in the outputs.
+    """
+    broken = _not_finite(folded)
+    if broken:
+        raise IntraFusionError(
+            ErrorCode.WEIGHTS_NOT_FINITE,
+            f"{broken[0]} has NaN or infinity, in itself or in the batch norm folded into it.",
+            "Give a checkpoint from before the training diverged; no variance may be below 0.",
+            tensors=broken,
+        )
+    looked_at = tuple(x[:LOOKED_AT] for x in samples or program.example_inputs)
+    if any(bool(output.isnan().any()) for output in program.outputs(*looked_at)):
+        raise IntraFusionError(
+            ErrorCode.MODEL_DOES_NOT_RUN,
+            f"The network itself gives NaN on {'the' if samples else 'example'} samples.",
+            "Give samples of the scale it was trained on, and a checkpoint that works on them.",
+        )
+
+
+def sample_warnings(samples: Sequence[Tensor] | None) -> list[str]:
+    """What there is to say of calibration samples (samples, …) that are few, or mostly the same."""
+    if samples is None:
+        return []
+    total = len(samples[0])
+    different = len({_digest(samples, number) for number in range(total)})
+    if different == 1 and total > 1:
+        text = f"All {total} calibration samples are the same: they do not tell units apart."
+    elif different < total // 2:
+        text = f"Of {total} calibration samples only {different} are different."
+    elif different < FEW:
+        text = f"There are only {different} different calibration samples."
+    else:
+        return []
+    return [f"{text} Give some hundred varied ones; labels are not needed."]
+
+
+def _digest(samples: Sequence[Tensor], number: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for x in samples:
+        digest.update(x[number].contiguous().cpu().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
 
 def check_finite(program: Program) -> None:
     """Raise `COMPRESSION_FAILED` if a tensor of a compressed program holds NaN or infinity."""
-    broken = [
-        name
-        for name, tensor in program.tensors.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
+    broken = _not_finite(program)
     if broken:
         raise IntraFusionError(
             ErrorCode.COMPRESSION_FAILED,
@@ -53,3 +111,11 @@ def search_warnings(search: SearchReport | None, *, held_out: bool) -> list[str]
             "were held out of the refit; evaluation samples would leave all of them to it."
         )
     return warnings
+
+
+def _not_finite(program: Program) -> list[str]:
+    return [
+        name
+        for name, tensor in program.tensors.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]

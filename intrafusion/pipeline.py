@@ -17,7 +17,13 @@ from intrafusion.budget.search import judges, smallest
 from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Group, analyse, remove
-from intrafusion.checks import check_finite, fit_warnings, search_warnings
+from intrafusion.checks import (
+    check_finite,
+    check_original,
+    fit_warnings,
+    sample_warnings,
+    search_warnings,
+)
 from intrafusion.clock import Clock
 from intrafusion.compensation import refit, restore_variance
 from intrafusion.compensation.joint import affordable_steps, refit_jointly
@@ -82,6 +88,7 @@ def compress(
     job = _job(program, spec, given, measured_on, clock)
     with torch.no_grad():
         start = _look(job, widened(program))
+        check_original(start.program, start.folded.program, job.inputs)
         made, search = _within_budget(job, start)
         with clock.step("evaluate"):
             result = evaluate(program, made.program, measured_on or job.judged_on, given)
@@ -104,6 +111,7 @@ def compress(
             search=search,
             warnings=[
                 *program.notes,
+                *sample_warnings(job.inputs),
                 *fit_warnings(made.compensation),
                 *search_warnings(search, held_out=job.judged_on is not measured_on),
             ],
@@ -143,6 +151,7 @@ def plan(
     job = _job(program, spec, _dataset(calibration, program), None, clock)
     with torch.no_grad():
         start = _look(job, widened(program))
+        check_original(start.program, start.folded.program, job.inputs)
         counts, decided, search = _allocate(job, start)
         before, after = forecast.sizes(program, start.context, counts)
         groups = forecast.groups(start.context, job.criterion, decided.allocation, counts)
@@ -156,7 +165,7 @@ def plan(
         groups=groups,
         expected_error=sum(errors) if errors else None,
         search=search,
-        warnings=list(program.notes),
+        warnings=[*program.notes, *sample_warnings(job.inputs)],
     )
 
 

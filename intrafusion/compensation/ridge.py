@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from intrafusion.errors import ErrorCode, IntraFusionError
+
 FLAT_ROUNDS = 3
 BLOCK_ROWS = 4096
 
@@ -74,7 +76,7 @@ def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Soluti
         # A constant input says nothing about W: only the offset is wrong.
         strength = 1.0
     covariance.diagonal().add_(strength)
-    factor = torch.linalg.cholesky(covariance)
+    factor = _factored(covariance)
     pull = strength * prior.to(covariance)
 
     def fit(wanted: Tensor) -> Solution:
@@ -105,19 +107,37 @@ def solve_channels(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) 
     covariance.diagonal(dim1=1, dim2=2).add_(strength[:, None])
     cross = torch.einsum("rod,ro->od", centred, wanted - mean_wanted) / len(read)
     right = cross + strength[:, None] * prior.double()
-    factor = torch.linalg.cholesky(covariance)
+    factor = _factored(covariance)
     weight = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
     bias = mean_wanted - (weight * mean_read).sum(1) if intercept else None
     return Solution(weight, bias, own=True)
 
 
 def residual(rows: Rows, solution: Solution) -> float:
-    """Squared error of `solution` on `rows`, relative to the variance of what was wanted."""
+    """Squared error of `solution` on `rows`, relative to the variance of what was wanted.
+
+    A variance that is mere rounding does not count as one.
+    """
     predicted = solution(rows.read)
     wanted = _relaxed(rows, predicted) if _has_flat_part(rows) else rows.wanted
     error = (predicted - wanted).double().square().sum()
     spread = (rows.wanted - rows.wanted.mean(0)).double().square().sum()
-    return float(error / spread.clamp_min(torch.finfo(torch.float32).tiny))
+    rounding = torch.finfo(torch.float32).eps * rows.wanted.double().square().sum()
+    least = torch.finfo(torch.float32).tiny
+    return float(error / torch.maximum(spread, rounding).clamp_min(least))
+
+
+def _factored(covariance: Tensor) -> Tensor:
+    """The Cholesky factor of (…, d, d); raises `COMPRESSION_FAILED` where overflow left none."""
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if bool(failed.any()) or not bool(factor.isfinite().all()):
+        raise IntraFusionError(
+            ErrorCode.COMPRESSION_FAILED,
+            "A layer cannot be refitted: what it reads on the samples is too large for float32.",
+            "Give samples of the scale the network was trained on, or compensation 'none'.",
+        )
+    return factor
 
 
 def _has_flat_part(rows: Rows) -> bool:
