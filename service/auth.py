@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
+from fastapi import Request
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -44,6 +46,22 @@ def authenticate(*, database: Database, settings: Settings, key: str | None) -> 
         ),
         {"WWW-Authenticate": "Bearer"},
     )
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Raise `FORBIDDEN` for a change that another site's page has a visitor's browser ask for."""
+    if request.method in ("GET", "HEAD"):
+        return
+    origin = request.headers.get("Origin")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
+    if foreign or site not in ("same-origin", "none"):
+        raise IntraFusionError(
+            ErrorCode.FORBIDDEN,
+            "Another site's page sent this request.",
+            "Send it from a program, or from this server's own page.",
+            origin=origin,
+        )
 
 
 class RateLimit:

@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.upkeep import Upkeep
+from service.web import pages
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -64,9 +65,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMiddleware)
-    install_problems(app)
+    install_problems(app, to_people=pages.answer_error)
     for part in (models, datasets, compress, jobs, events, artifacts, meta):
         app.include_router(part.router)
+    app.include_router(pages.router)
+    app.mount("/static", pages.static, name="static")
     _describe_problems(app)
     return app
 

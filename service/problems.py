@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -55,9 +55,20 @@ def problem_response(
     )
 
 
-def install_problems(app: FastAPI) -> None:
-    """Make every error of `app` leave as a problem."""
-    app.add_exception_handler(IntraFusionError, _answer_known)
+PageAnswer = Callable[[IntraFusionError, Request], Response | None]
+"""How an error is shown to a person; None where a program asked."""
+
+
+def install_problems(app: FastAPI, *, to_people: PageAnswer) -> None:
+    """Make every error of `app` leave as a problem, or on the page as `to_people` shows it."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, IntraFusionError)
+        return to_people(error, request) or problem_response(
+            error, _request_id(request), getattr(error, "headers", None)
+        )
+
+    app.add_exception_handler(IntraFusionError, answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
 
@@ -92,11 +103,6 @@ def unforeseen(error: Exception, request_id: str | None) -> Response:
         ),
         request_id,
     )
-
-
-async def _answer_known(request: Request, error: Exception) -> Response:
-    assert isinstance(error, IntraFusionError)
-    return problem_response(error, _request_id(request), getattr(error, "headers", None))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from service.problems import problem_response, unforeseen
 log = structlog.get_logger()
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/v1/compress"})
+_UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/v1/compress", "/jobs/new"})
 _MAX_BODY_BYTES = 1024**2
 _QUIET = frozenset({"/healthz", "/readyz"})
 

@@ -9,7 +9,7 @@ import structlog
 from fastapi import Depends, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.auth import COOKIE, RateLimit, authenticate
+from service.auth import COOKIE, RateLimit, authenticate, refuse_other_sites
 from service.queue import Queue
 from service.settings import Settings
 from service.store.blobs import Blobs
@@ -62,6 +62,8 @@ def _tenant(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> str:
     """Whose request it is; counts it."""
+    if credentials is None:  # only a key that is sent on purpose shows that a change is meant
+        refuse_other_sites(request)
     key = credentials.credentials if credentials else None
     if key is None and request.method in ("GET", "HEAD"):
         key = request.cookies.get(COOKIE)
