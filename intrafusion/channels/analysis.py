@@ -16,6 +16,7 @@ from torch import Tensor
 from intrafusion.channels.contractions import scalable_atoms
 from intrafusion.channels.units import FREE, JOINED, Integers, Units, joined, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
+from intrafusion.channels.ways import ways
 from intrafusion.program import Program
 from intrafusion.program.nodes import name_of
 
@@ -161,13 +162,15 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     columns = _Columns(record)
     unit = units.unit[1:]
     atoms = np.flatnonzero(units.cause[unit] == FREE) + 1
-    unit = units.unit[atoms]
-    place, column = units.place[atoms], columns.of_atom[atoms - 1]
-    way = _ways(record, units, columns)[place]
-    # Unit by unit and column by column; what went the same way stands together, and place by
-    # place in the same order in every column.
-    order = np.lexsort((atoms, place, way, column, unit))
-    atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]
+    # Unit by unit and, as atoms are numbered, column by column.
+    atoms = atoms[np.argsort(units.unit[atoms], kind="stable")]
+    unit, column = units.unit[atoms], columns.of_atom[atoms - 1]
+    way = np.zeros_like(atoms)
+    if record.parts or not (np.diff(unit) | np.diff(column)).all():
+        way = ways(record, np.concatenate([[-1], columns.of_atom]))[atoms]
+        # What goes the same way stands together, place by place in the same order everywhere.
+        order = np.lexsort((atoms, units.place[atoms], way, column, unit))
+        atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]
     position = torch.from_numpy(atoms - columns.starts[column])
     role = _roles(record)[atoms]
     scalable = scalable_atoms(program.graph, record)[torch.from_numpy(atoms)]
@@ -204,7 +207,7 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
 
 def _alike(unit: Integers, sort: Integers) -> Iterator[tuple[Integers, int]]:
     """Units whose atoms are of the same sorts are one group: they stand in the same columns, the
-    same number of times, and no slice or split took them different ways.
+    same number of times, and go the same ways.
 
     Yields where the units of a group start in `unit`, and how many atoms each has.
     """
@@ -225,19 +228,6 @@ def _alike(unit: Integers, sort: Integers) -> Iterator[tuple[Integers, int]]:
 
 
 _ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)
-
-
-def _ways(record: Walk, units: Units, columns: _Columns) -> Integers:
-    """For each place a number: equal for places that stand in the same columns, the same number
-    of times, and are in the same of the walk's parts.
-    """
-    # The sum of a random number for each thing that is said of a place tells what was said.
-    numbers = np.random.default_rng(0).integers(2**63, size=len(columns.names) + len(record.parts))
-    sums = np.zeros(len(units.place), np.int64)
-    np.add.at(sums, units.place[1:], numbers[columns.of_atom])
-    for number, part in zip(numbers[len(columns.names) :], record.parts, strict=True):
-        sums[np.unique(units.place[part.numpy()])] += number
-    return np.unique(sums, return_inverse=True)[1]
 
 
 def _roles(record: Walk) -> NDArray[np.int8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,6 +88,7 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
     lost += [freeze.atoms for freeze in again.freezes]
     unit = torch.from_numpy(analysis.units.unit)
     followed = alive & ~torch.isin(unit, unit[torch.cat(lost).long()])
+    followed[FROZEN] = False
     for node in analysis.program.graph.nodes:
         value = analysis.walk.values.get(node)
         if isinstance(value, Value):
@@ -97,22 +98,29 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
                 raise ValueError(f"{node.name} has shape {list(found.shape)}, not {expected}")
             # A piece of which nothing is left has no channels to follow.
             for plane in value.planes if 0 not in expected else ():
-                dims = varying(plane)
-                labels = _left(core(plane), alive, followed)
-                others = [
-                    _left(core(other, dims), alive, followed)
-                    for other in found.planes
-                    if set(varying(other)) <= set(dims)
-                ]
-                if bool(labels.any()) and not any(torch.equal(labels, o) for o in others):
+                known = followed[_left(plane, varying(plane), alive)]
+                if bool(known.any()) and not any(
+                    _is_kept(plane, other, alive, followed) for other in found.planes
+                ):
                     raise ValueError(f"{node.name} has lost track of its channels")
 
 
-def _left(labels: Tensor, alive: Tensor, followed: Tensor) -> Tensor:
-    """The atoms of a plane that live, in order; 0 for those that are not followed."""
-    labels = labels.reshape(-1).long()
-    labels = labels[alive[labels]]
-    return torch.where(followed[labels], labels, FROZEN)
+def _is_kept(plane: Tensor, found: Tensor, alive: Tensor, followed: Tensor) -> bool:
+    """Whether `found` has what lives of `plane`, wherever that can be followed.
+
+    `found` may tell more apart: a grouped convolution left with one filter per group is a
+    depthwise one.
+    """
+    dims = {*varying(plane), *varying(found)}
+    wanted, labels = _left(plane, dims, alive), _left(found, dims, alive)
+    known = followed[wanted]
+    return len(wanted) == len(labels) and torch.equal(wanted[known], labels[known])
+
+
+def _left(plane: Tensor, dims: Collection[int], alive: Tensor) -> Tensor:
+    """The atoms of `plane` along `dims` that live, in order."""
+    labels = core(plane, dims).reshape(-1).long()
+    return labels[alive[labels]]
 
 
 def _alive(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import FROZEN, along, compact, core, varying
+from intrafusion.channels.planes import FROZEN, along, core, varying
+from intrafusion.channels.rules.index import picked
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.walk import Planes, Value, Walk
 
@@ -34,13 +35,9 @@ def glu(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Plane
     x: Value = args[0]
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", -1)) % out.dim()
     size = out.shape[dim]
-    parts = [
-        Value(
-            x.meta.narrow(dim, start, size),
-            tuple(compact(p.narrow(dim, start, size)) for p in x.planes),
-        )
-        for start in (0, size)
-    ]
+    places = torch.arange(2 * size).reshape(2, size)
+    halves = [picked(walk, node, x, dim, own) for own in places]
+    parts = [Value(out, planes) for planes in halves]
     return merge(walk, node, parts, out.shape)
 
 

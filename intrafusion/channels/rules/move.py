@@ -112,6 +112,9 @@ def pick(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
         if dim in varying(plane):
             walk.tie_along(plane, [dim])
         planes.append(plane)
+    for plane in planes:
+        for line in plane.unbind(dim) if dim in varying(plane) else ():
+            walk.part(line)
     if isinstance(out, Tensor):
         return tuple(plane.select(dim, args[2]) for plane in planes)
     return [tuple(plane.select(dim, i) for plane in planes) for i in range(len(out))]

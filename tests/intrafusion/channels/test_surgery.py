@@ -47,7 +47,22 @@ class Picked(nn.Module):
         return self.last(x.relu()[:, self.order])
 
 
-@pytest.mark.parametrize("network", [Gated, SplitAndMerge, Grouped, Picked])
+class OneFilterPerGroup(nn.Module):
+    """A grouped transposed convolution that is a depthwise one once it has lost a filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 1)
+        self.depthwise = nn.ConvTranspose2d(4, 4, 2, groups=4)
+        self.grouped = nn.ConvTranspose2d(4, 4, 2, groups=2)
+        self.beside, self.last = nn.Linear(400, 4), nn.Linear(404, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.grouped(self.depthwise(self.first(x))).flatten(1)
+        return self.last(torch.cat([x, self.beside(x)], 1))
+
+
+@pytest.mark.parametrize("network", [Gated, SplitAndMerge, Grouped, Picked, OneFilterPerGroup])
 def test_zero_then_remove_on_gates_splits_groups_and_indices(network: type[nn.Module]) -> None:
     torch.manual_seed(0)
     analysis = analyse(load(network().eval(), input_shapes=[(1, 3, 8, 8)]))
