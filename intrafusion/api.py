@@ -53,6 +53,26 @@ class Gates(BaseModel):
     )
 
 
+class Webhook(BaseModel):
+    """Where the end of a job is told, signed as Standard Webhooks says (standardwebhooks.com)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(
+        max_length=2000,
+        pattern=r"^https?://",
+        description="Gets a POST of `{type, timestamp, data: {id, status, url}}`, at least once.",
+        examples=["https://ci.example.com/hooks/compression"],
+    )
+    secret: str | None = Field(
+        default=None,
+        max_length=255,
+        pattern=r"^whsec_[A-Za-z0-9+/]{32,}={0,2}$",
+        description="Signs the message; never given back. Needed where the server has none.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+    )
+
+
 Label = Annotated[str, Field(max_length=500)]
 
 
@@ -63,6 +83,7 @@ class JobSettings(ModelDescription):
     gates: Gates | None = Field(
         default=None, description="What the result must hold; see `gates` of the job."
     )
+    webhook: Webhook | None = Field(default=None, description="Told when the job has ended.")
     outputs: list[Output] = Field(
         default=["torchscript", "safetensors"],
         min_length=1,
@@ -108,6 +129,18 @@ class Upload(ResponseModel):
     kind: str = Field(description="What the first bytes say the file is.")
     name: str | None = Field(default=None, description="The file name it was uploaded under.")
     created_at: datetime
+
+
+class PartialUpload(ResponseModel):
+    """A file that arrives in parts, as the tus protocol says."""
+
+    id: str
+    kind: Literal["model", "dataset"]
+    offset: int = Field(description="Bytes that have arrived.")
+    length: int = Field(description="Bytes of the whole file.")
+    result: str | None = Field(
+        default=None, description="Id of the model or dataset, once all has arrived."
+    )
 
 
 class Model(Upload):

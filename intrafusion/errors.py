@@ -31,6 +31,8 @@ class ErrorCode(Enum):
     )
     UPLOAD_TOO_LARGE = ("upload_too_large", 413, "The upload is over the limit")
     CHECKSUM_MISMATCH = ("checksum_mismatch", 400, "The bytes are not the ones announced")
+    TUS_VERSION = ("tus_version", 412, "The version of the tus protocol is not supported")
+    NOT_A_PART = ("not_a_part", 415, "The body is not a part of a resumable upload")
     RANGE_NOT_SATISFIABLE = ("range_not_satisfiable", 416, "The file has no such range")
     TOO_MANY_REQUESTS = ("too_many_requests", 429, "Too many requests")
     JOB_QUOTA = ("job_quota", 429, "Too many jobs are queued")

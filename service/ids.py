@@ -8,7 +8,7 @@ from typing import Literal
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 
-Prefix = Literal["model", "data", "job", "req", "key"]
+Prefix = Literal["model", "data", "job", "req", "key", "upload"]
 
 
 def new_id(prefix: Prefix) -> str:

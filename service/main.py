@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 import intrafusion
 from intrafusion.api import Problem
-from service.api import artifacts, compress, datasets, events, jobs, meta, models
+from service.api import artifacts, compress, datasets, events, jobs, meta, models, partial_uploads
 from service.api.deps import Resources
 from service.auth import RateLimit
 from service.logs import configure_logging
@@ -66,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMiddleware)
     install_problems(app, to_people=pages.answer_error)
-    for part in (models, datasets, compress, jobs, events, artifacts, meta):
+    for part in (models, datasets, partial_uploads, compress, jobs, events, artifacts, meta):
         app.include_router(part.router)
     app.include_router(pages.router)
     app.mount("/static", pages.static, name="static")

@@ -30,7 +30,7 @@ class BodyLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UPLOADS:
+        if scope["type"] != "http" or _is_upload(scope):
             await self._app(scope, receive, send)
             return
         body = Body(receive)
@@ -43,6 +43,11 @@ class BodyLimit:
                 await response(scope, receive, send)
                 return
         await self._app(scope, replayed(bytes(content), receive), send)
+
+
+def _is_upload(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path in _UPLOADS or (scope["method"] == "PATCH" and path.startswith("/v1/uploads/"))
 
 
 def _too_long() -> IntraFusionError:

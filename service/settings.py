@@ -104,6 +104,29 @@ class Settings(BaseSettings):
         default=3600, gt=0, description="How often the server looks for what has outlived its use."
     )
 
+    webhook_secret: str | None = Field(
+        default=None,
+        pattern=r"^whsec_[A-Za-z0-9+/]{32,}={0,2}$",
+        description="Signs webhooks whose job has no secret of its own: `whsec_` and base64.",
+    )
+    webhook_private: bool = Field(
+        default=False,
+        description="Whether webhooks may go to private and loopback addresses.",
+    )
+    webhook_retry_seconds: float = Field(
+        default=5, gt=0, description="Pause before a failed webhook is sent again; it doubles."
+    )
+    webhook_attempts: int = Field(
+        default=14, gt=0, description="How often a webhook is sent before it is given up."
+    )
+    public_url: str = Field(
+        default="",
+        description="Address under which others reach this server; written into webhooks.",
+    )
+    partial_hours: float = Field(
+        default=48, gt=0, description="Hours after which an unfinished resumable upload goes."
+    )
+
     job_seconds: int = Field(
         default=6 * 3600, gt=0, description="Wall time after which a job is stopped."
     )

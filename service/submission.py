@@ -16,6 +16,7 @@ from service.ids import new_id
 from service.jobs import find_record, job_of
 from service.store import jobs as store
 from service.store.database import Database
+from service.store.deliveries import add_delivery
 from service.store.idempotency import find_key, remember_key
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.uploads import find_upload
@@ -69,6 +70,8 @@ def submit_job(
                 request=body,
                 retry_of=retry_of,
             )
+            if request.webhook is not None:
+                add_delivery(session, record.id, request.webhook)
             if idempotency_key is not None:
                 remember_key(
                     session,

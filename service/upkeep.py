@@ -12,12 +12,14 @@ from anyio import to_thread
 from obstore.exceptions import BaseError
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.partial_uploads import remove_stale
 from service.queue import Queue, QueueUnreachableError
 from service.retention import collect_orphans, expire_records
 from service.settings import Settings
 from service.store import jobs
 from service.store.blobs import Blobs
 from service.store.database import Database, now
+from service.webhooks import deliver_due
 from worker.reaper import reap
 
 log = structlog.get_logger()
@@ -50,6 +52,7 @@ class Upkeep:
             asyncio.create_task(self._dispatch(), name="dispatcher"),
             asyncio.create_task(self._reap(), name="reaper"),
             asyncio.create_task(self._collect(), name="collector"),
+            asyncio.create_task(self._tell(), name="webhooks"),
         ]
 
     async def stop(self) -> None:
@@ -97,6 +100,7 @@ class Upkeep:
 
     def _tidy(self) -> bool:
         expired = expire_records(database=self._database, settings=self._settings)
+        remove_stale(database=self._database, blobs=self._blobs, settings=self._settings)
         orphans = collect_orphans(
             database=self._database, blobs=self._blobs, settings=self._settings
         )
@@ -106,6 +110,14 @@ class Upkeep:
         while True:
             await _attempt(self._tidy, "collector")
             await asyncio.sleep(self._settings.collect_seconds)
+
+    def _deliver(self) -> bool:
+        return bool(deliver_due(database=self._database, settings=self._settings))
+
+    async def _tell(self) -> None:
+        while True:
+            await _attempt(self._deliver, "webhooks")
+            await asyncio.sleep(_TICK_SECONDS)
 
 
 async def _attempt(work: Callable[[], bool], name: str) -> bool:

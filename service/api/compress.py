@@ -19,6 +19,7 @@ from service.api.jobs import SUBMIT_ERRORS, IdempotencyKey, accepted
 from service.api.uploads import DATASET_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS
 from service.form_files import Layout, Received, receive_form
 from service.problems import explain, responses
+from service.webhooks import check_webhook
 
 router = APIRouter(prefix="/v1/compress", tags=["jobs"])
 
@@ -94,7 +95,8 @@ def submit_form(
     idempotency_key: str | None,
 ) -> submission.Submission:
     """Keep the form's files and queue the job that its fields describe."""
-    _validate(described | {"model": ""})  # before anything is kept
+    request = _validate(described | {"model": ""})  # before anything is kept
+    check_webhook(request.webhook, resources.settings)
     ids = {FORM_FILES[name]: _keep(name, received, resources, tenant) for name in received.files}
     return submission.submit_job(
         database=resources.database,

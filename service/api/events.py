@@ -117,7 +117,7 @@ async def _frames(look: _Look, seen: int, page: Page[Event]) -> AsyncIterator[st
             yield f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
         if page.data:
             spoke = time.monotonic()
-            if page.next is None and _is_last(page.data[-1]):
+            if page.next is None and any(map(_is_last, page.data)):
                 return
         elif time.monotonic() - spoke > _KEEP_ALIVE_SECONDS:
             spoke = time.monotonic()

@@ -26,6 +26,7 @@ from service.api.deps import (
 from service.problems import responses
 from service.store.jobs import JobFilter
 from service.submission import Submission
+from service.webhooks import check_webhook
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -121,6 +122,7 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Queue a compression. `Location` is where to follow it."""
+    check_webhook(body.webhook, resources.settings)
     made = submission.submit_job(
         database=resources.database,
         tenant=tenant,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -66,6 +66,20 @@ class Blobs:
     def begin(self) -> Incoming:
         """A place to write bytes to; `keep` them, or they are gone when it closes."""
         return Incoming(self, self._spool / uuid.uuid4().hex)
+
+    def partial(self, name: str) -> Path:
+        """Where a file that arrives in parts lies until it is whole; survives `clean`."""
+        folder = self._spool.parent / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def whole(self, path: Path) -> Incoming:
+        """A file that has arrived in parts, hashed, to be kept like one that came at once."""
+        with path.open("rb") as file:
+            digest: Any = hashlib.file_digest(file, "sha256")
+        incoming = Incoming(self, path, size=path.stat().st_size, _digest=digest)
+        incoming._file = path.open("rb+")
+        return incoming
 
     def adopt(self, source: BinaryIO) -> Blob:
         """Store what `source` holds from where it stands to its end."""

@@ -23,6 +23,7 @@ from service.store.database import now
 from service.store.events import add_event
 from service.store.records import (
     ArtifactRecord,
+    DeliveryRecord,
     EventRecord,
     IdempotencyRecord,
     JobRecord,
@@ -144,7 +145,7 @@ def delete_job(session: Session, id: str) -> bool:  # noqa: A002
     ended = (JobRecord.id == id) & JobRecord.status.in_(ENDED)
     if not _change(session, ended, lease_until=None):  # takes the row's lock
         return False
-    for table in (EventRecord, ArtifactRecord, LabelRecord, IdempotencyRecord):
+    for table in (EventRecord, ArtifactRecord, LabelRecord, IdempotencyRecord, DeliveryRecord):
         session.execute(delete(table).where(table.job_id == id))
     session.execute(delete(JobRecord).where(JobRecord.id == id))
     return True

@@ -194,6 +194,36 @@ class IdempotencyRecord(Record):
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class DeliveryRecord(Record):
+    """A webhook that is sent once its job has ended, until it arrives."""
+
+    __tablename__ = "deliveries"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    url: Mapped[str] = mapped_column(String(2000))
+    secret: Mapped[str | None] = mapped_column(String(255))
+    """The job's own; None for the server's."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When it may be sent next; None once it arrived or was given up."""
+
+
+class PartialUploadRecord(Record):
+    """A file that arrives in parts; what has arrived of it lies in the blob store's spool."""
+
+    __tablename__ = "partial_uploads"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))
+    """What it becomes: `model` or `dataset`."""
+    name: Mapped[str | None] = mapped_column(String(255))
+    length: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    upload_id: Mapped[str | None] = mapped_column(String(64))
+    """The model or dataset that it became."""
+
+
 class WorkerRecord(Record):
     """A worker process and when it last said that it is alive."""
 

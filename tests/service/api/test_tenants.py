@@ -19,8 +19,20 @@ from service.store.database import Database
 from service.store.records import ArtifactRecord
 from tests.service.conftest import DATASET, MODEL, queued, request_for, settle, upload
 
-PUBLIC = {"/healthz", "/readyz"}
-NOWHERE = {"job_id": "job_no", "model_id": "model_no", "dataset_id": "data_no", "name": "x"}
+PUBLIC = {("GET", "/healthz"), ("GET", "/readyz"), ("OPTIONS", "/v1/uploads")}
+WELL_FORMED = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Length": "1",
+    "Upload-Offset": "0",
+    "Content-Type": "application/offset+octet-stream",
+}
+NOWHERE = {
+    "job_id": "job_no",
+    "model_id": "model_no",
+    "dataset_id": "data_no",
+    "upload_id": "upload_no",
+    "name": "x",
+}
 Operation = tuple[str, str]
 
 
@@ -64,6 +76,7 @@ def owned(tenants: Tenants, database: Database, blobs: Blobs) -> dict[str, str]:
         "waiting": queued(tenants.anna),
         "model_id": upload(tenants.anna, "models", MODEL),
         "dataset_id": upload(tenants.anna, "datasets", DATASET),
+        "upload_id": str(tenants.anna.post("/v1/uploads", headers=WELL_FORMED).json()["id"]),
         "name": "model.pt",
     }
 
@@ -78,10 +91,10 @@ def operations(api: httpx.Client) -> Iterator[Operation]:
 def test_without_a_key_nothing_is_answered(tenants: Tenants, owned: dict[str, str]) -> None:
     asked = 0
     for method, path in operations(tenants.nobody):
-        if path in PUBLIC:
+        if (method, path) in PUBLIC:
             continue
         asked += 1
-        answer = tenants.nobody.request(method, path.format(**owned))
+        answer = tenants.nobody.request(method, path.format(**owned), headers=WELL_FORMED)
         assert answer.status_code == 401, (method, path)
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         if method != "HEAD":
@@ -95,11 +108,12 @@ def test_anothers_things_are_not_there_at_any_address(
 ) -> None:
     asked = 0
     for method, path in operations(tenants.nobody):
-        if not re.search(r"{(job|model|dataset)_id}", path):
+        if not re.search(r"{(job|model|dataset|upload)_id}", path):
             continue
         asked += 1
         for job in (owned["job_id"], owned["waiting"]):
-            answer = tenants.boris.request(method, path.format(**(owned | {"job_id": job})))
+            where = path.format(**(owned | {"job_id": job}))
+            answer = tenants.boris.request(method, where, headers=WELL_FORMED)
             assert answer.status_code == 404, (method, path, answer.text)
             nowhere = path.format(
                 job_id="job_no", model_id="model_no", dataset_id="data_no", name="x"
