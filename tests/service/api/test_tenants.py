@@ -115,10 +115,8 @@ def test_anothers_things_are_not_there_at_any_address(
             where = path.format(**(owned | {"job_id": job}))
             answer = tenants.boris.request(method, where, headers=WELL_FORMED)
             assert answer.status_code == 404, (method, path, answer.text)
-            nowhere = path.format(
-                job_id="job_no", model_id="model_no", dataset_id="data_no", name="x"
-            )
-            unknown = tenants.boris.request(method, nowhere)
+            nowhere = path.format(**NOWHERE)
+            unknown = tenants.boris.request(method, nowhere, headers=WELL_FORMED)
             assert unknown.status_code == 404
             if method != "HEAD":  # the answer does not even tell that there is such a thing
                 assert answer.json()["title"] == unknown.json()["title"]
