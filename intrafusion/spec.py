@@ -141,8 +141,9 @@ class CompressionSpec(SpecModel):
         description=(
             "How groups share the budget. `uniform`: all lose the same share of units; "
             "`reconstruction`: those lose most whose units rebuild each other best, by how much "
-            "the outputs care, which needs samples; `global`: units of least importance go, "
-            "wherever they are. `auto` is `reconstruction` where there are samples."
+            "the outputs care, which needs samples; `measured`: the same by trial, each group made "
+            "smaller alone at a few widths, which takes a refit for each; `global`: units of least "
+            "importance go, wherever they are. `auto` is `reconstruction` where there are samples."
         ),
     )
     importance: Annotated[str, AfterValidator(_or_auto(IMPORTANCE))] = Field(

@@ -11,9 +11,10 @@ ALLOCATIONS = Registry(
     group="intrafusion.allocations",
     built_in={
         "reconstruction": "intrafusion.budget.reconstruction:reconstruction",
+        "measured": "intrafusion.budget.measured:measured",
         "global": "intrafusion.budget.importance:by_importance",
     },
 )
 
-EXPECTING = ("reconstruction",)
+EXPECTING = ("reconstruction", "measured")
 """Those whose errors are changes of the outputs, squared and relative to their variance."""
