@@ -413,7 +413,4 @@ def _dataset(given: Dataset | str | Path | None, program: Program) -> Dataset | 
         return None
     dataset = given if isinstance(given, Dataset) else load_dataset(Path(given))
     check_fits(dataset, program)
-    labels = None if dataset.labels is None else dataset.labels.to(program.device)
-    return replace(
-        dataset, inputs=tuple(x.to(program.device) for x in dataset.inputs), labels=labels
-    )
+    return dataset.to(program.device)

@@ -51,6 +51,16 @@ class Latency(ReportModel):
     device: str
 
 
+class Regression(ReportModel):
+    """How near a program's outputs are to real-valued targets."""
+
+    mse: float = Field(description="Mean squared error.")
+    mae: float = Field(description="Mean absolute error.")
+    r2: float | None = Field(
+        description="1 − squared error ÷ variance of the targets; None where they are constant."
+    )
+
+
 class Measurement(ReportModel):
     """One program, measured."""
 
@@ -65,7 +75,21 @@ class Measurement(ReportModel):
     top5_accuracy: float | None = Field(
         default=None, description="Top-5 accuracy in [0, 1]; with labels and at least 6 classes."
     )
+    regression: Regression | None = Field(
+        default=None, description="Only where the evaluation data has `targets`."
+    )
+    peak_activation_bytes: int | None = Field(
+        default=None,
+        description="The most bytes of activations alive at once while one sample goes through.",
+    )
     latency: Latency | None = None
+
+
+class Histogram(ReportModel):
+    """How many values lie between each edge and the next; the last edge belongs to its bin."""
+
+    edges: list[float]
+    counts: list[int]
 
 
 class Fidelity(ReportModel):
@@ -83,6 +107,9 @@ class Fidelity(ReportModel):
         description="The same divided by the mean ℓ2 norm of the original's outputs."
     )
     cosine: float = Field(description="Mean cosine similarity of a sample's outputs.")
+    distances: Histogram | None = Field(
+        default=None, description="The ℓ2 distances of all samples (figure 5 of the paper)."
+    )
 
 
 class GroupReport(ReportModel):

@@ -1,4 +1,4 @@
-"""Samples from files: .npz and .safetensors with `inputs` and, optionally, `labels`."""
+"""Samples from files: .npz and .safetensors with `inputs` and, if known, `labels` or `targets`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class Dataset:
         inputs: one tensor per input of the network, each (samples, …).
         labels: class indices (samples,), or None.
         name: where they come from, for messages.
+        targets: what the first output should be, of its shape (samples, …), or None.
     """
 
     inputs: tuple[Tensor, ...]
     labels: Tensor | None = None
     name: str = "samples"
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return self.inputs[0].shape[0]
@@ -42,6 +44,7 @@ class Dataset:
             self,
             inputs=tuple(x.to(device) for x in self.inputs),
             labels=None if self.labels is None else self.labels.to(device),
+            targets=None if self.targets is None else self.targets.to(device),
         )
 
     def split(self, every: int) -> tuple[Dataset, Dataset]:
@@ -54,6 +57,7 @@ class Dataset:
             self,
             inputs=tuple(x[mask.to(x.device)] for x in self.inputs),
             labels=None if self.labels is None else self.labels[mask.to(self.labels.device)],
+            targets=None if self.targets is None else self.targets[mask.to(self.targets.device)],
         )
 
     def batches(self, size: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
@@ -65,7 +69,7 @@ class Dataset:
 
 
 def load_dataset(path: str | Path) -> Dataset:
-    """Read a dataset of the arrays `inputs` (or `inputs_0`, `inputs_1`, …) and `labels`.
+    """Read a dataset of the arrays `inputs` (or `inputs_0`, `inputs_1`, …), `labels`, `targets`.
 
     Labels come out as int64 (samples,). Raises `IntraFusionError` as
     `intrafusion.calibration.sniff.check_dataset` does; no pickle is ever read.
@@ -78,6 +82,7 @@ def load_dataset(path: str | Path) -> Dataset:
         inputs=tuple(tensors[name] for name in input_names(tensors)),
         labels=None if labels is None else labels.to(torch.int64),
         name=path.name,
+        targets=tensors.get("targets"),
     )
 
 
@@ -129,6 +134,8 @@ def check_fits(dataset: Dataset, program: Program) -> None:
         _check_input(f"{dataset.name}: {name}", name, found, example)
     if dataset.labels is not None:
         _check_labels(dataset, dataset.labels, program)
+    if dataset.targets is not None:
+        _check_targets(dataset, dataset.targets, program)
 
 
 def _check_input(what: str, array: str, found: Tensor, example: Tensor) -> None:
@@ -214,6 +221,28 @@ def _check_labels(dataset: Dataset, labels: Tensor, program: Program) -> None:
             f"Number the classes from 0 to {classes - 1}, in the order of the outputs.",
             index=first,
             classes=classes,
+        )
+
+
+def _check_targets(dataset: Dataset, targets: Tensor, program: Program) -> None:
+    outputs = program.outputs(*program.example_inputs)
+    expected = [len(dataset), *outputs[0].shape[1:]] if outputs else []
+    if list(targets.shape) != expected:
+        raise IntraFusionError(
+            ErrorCode.DATASET_SHAPE_MISMATCH,
+            f"{dataset.name}: targets have the shape {list(targets.shape)}; the network's first "
+            f"output has {expected} for so many samples.",
+            "Give what the output should be, sample by sample, in its own shape.",
+            array="targets",
+            found=list(targets.shape),
+            expected=expected,
+        )
+    if not bool(targets.isfinite().all()):
+        raise IntraFusionError(
+            ErrorCode.DATASET_NOT_FINITE,
+            f"{dataset.name}: targets have NaN or infinity.",
+            "Remove or repair these samples.",
+            array="targets",
         )
 
 

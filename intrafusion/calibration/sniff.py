@@ -48,7 +48,7 @@ class ArrayDescription(TypedDict):
 def check_dataset(path: Path) -> dict[str, ArrayDescription]:
     """Describe every array in a dataset file by name, without reading its values.
 
-    Names are `inputs` (or `inputs_0`, `inputs_1`, … for several inputs) and `labels`.
+    Names are `inputs` (or `inputs_0`, `inputs_1`, … for several inputs), `labels` and `targets`.
 
     Raises `IntraFusionError` with `NOT_A_DATASET` for another file, a damaged one, or one with
     pickled objects or arrays of other names; `DATASET_WITHOUT_INPUTS`; `DATASET_TOO_SMALL`
@@ -80,12 +80,13 @@ def check_layout(arrays: Mapping[str, ArrayDescription]) -> None:
             HOW_TO_MAKE,
             arrays=sorted(arrays),
         )
-    others = sorted(set(arrays) - {*inputs, "labels"})
+    others = sorted(set(arrays) - {*inputs, "labels", "targets"})
     if others:
         raise IntraFusionError(
             ErrorCode.NOT_A_DATASET,
             f"The dataset holds {others[0]!r}, which means nothing here.",
-            "Name the arrays inputs (or inputs_0, inputs_1, …) and labels, and leave out others.",
+            "Name the arrays inputs (or inputs_0, inputs_1, …), labels and targets, and leave out "
+            "others.",
             array=others[0],
         )
     counts = {name: _samples(name, arrays[name]["shape"]) for name in inputs}
@@ -107,6 +108,8 @@ def check_layout(arrays: Mapping[str, ArrayDescription]) -> None:
         )
     if "labels" in arrays:
         _check_labels(arrays["labels"], samples)
+    if "targets" in arrays:
+        _check_targets(arrays["targets"], samples)
 
 
 def input_names(arrays: Iterable[str]) -> list[str]:
@@ -151,7 +154,26 @@ def _check_labels(labels: ArrayDescription, samples: int) -> None:
     if not dtype.startswith(("int", "uint")):
         raise _invalid_labels(
             f"labels have the dtype {dtype}.",
-            "Give class indices as integers: labels.astype('int64').",
+            "Give class indices as integers: labels.astype('int64'). Real numbers to come near "
+            "to are called targets.",
+        )
+
+
+def _check_targets(targets: ArrayDescription, samples: int) -> None:
+    shape, dtype = targets["shape"], targets["dtype"]
+    if shape[:1] != [samples]:
+        raise IntraFusionError(
+            ErrorCode.DATASET_SHAPE_MISMATCH,
+            f"targets have the shape {shape} for {samples} samples.",
+            "Give the output that is wanted of each sample, samples first.",
+            array="targets",
+        )
+    if "float" not in dtype:
+        raise IntraFusionError(
+            ErrorCode.DATASET_DTYPE_MISMATCH,
+            f"targets have the dtype {dtype}.",
+            "Give real numbers; class indices are called labels.",
+            array="targets",
         )
 
 

@@ -179,6 +179,10 @@ def _error(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
 
 
+def _plain(value: float) -> str:
+    return f"{value:.4g}"
+
+
 def _percent(value: float) -> str:
     return f"{value:.2%}"
 
@@ -192,8 +196,12 @@ _MEASURES: tuple[
 ] = (
     ("accuracy", lambda m: m.accuracy, _percent, False),
     ("top-5 accuracy", lambda m: m.top5_accuracy, _percent, False),
+    ("R²", lambda m: m.regression.r2 if m.regression else None, _plain, True),
+    ("mean squared error", lambda m: m.regression.mse if m.regression else None, _plain, True),
+    ("mean absolute error", lambda m: m.regression.mae if m.regression else None, _plain, True),
     ("parameters", lambda m: m.parameters, _count, True),
     ("MACs", lambda m: m.macs, _count, True),
+    ("peak activations, bytes", lambda m: m.peak_activation_bytes, _count, True),
     ("latency, ms", _latency, lambda value: f"{value:.2f}", True),
     ("file, bytes", lambda m: m.file_bytes, _count, True),
 )

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.report import Fidelity
+from intrafusion.report import Fidelity, Histogram
+
+BINS = 20
+"""Of the histogram of distances, from 0 to the largest."""
 
 Source = Literal["evaluation", "calibration", "random"]
 
@@ -24,7 +27,8 @@ class Distance:
     def __init__(self) -> None:
         self._samples = 0
         self._agreeing: int | None = 0
-        self._distance = self._norm = self._cosine = 0.0
+        self._norm = self._cosine = 0.0
+        self._distances: list[Tensor] = []
 
     def add(self, original: Sequence[Tensor], compressed: Sequence[Tensor]) -> None:
         """Compare a batch of output tensors, each (samples, …).
@@ -42,7 +46,7 @@ class Distance:
                 "Compress less, or give calibration samples like those the network sees in use.",
             )
         self._samples += before.shape[0]
-        self._distance += float((before - after).norm(dim=1).sum())
+        self._distances.append((before - after).norm(dim=1).cpu())
         self._norm += float(before.norm(dim=1).sum())
         self._cosine += float(torch.cosine_similarity(before, after, dim=1).sum())
         if self._agreeing is not None and is_class_scores(original):
@@ -53,15 +57,23 @@ class Distance:
 
     def result(self, source: Source) -> Fidelity:
         """The means over all samples; `source` says where they came from."""
-        agreeing = self._agreeing
+        agreeing, distances = self._agreeing, torch.cat(self._distances)
+        distance = float(distances.sum())
         return Fidelity(
             samples=self._samples,
             source=source,
             agreement=None if agreeing is None else agreeing / self._samples,
-            output_distance=self._distance / self._samples,
-            relative_distance=self._distance / self._norm if self._norm else 0.0,
+            output_distance=distance / self._samples,
+            relative_distance=distance / self._norm if self._norm else 0.0,
             cosine=self._cosine / self._samples,
+            distances=_histogram(distances),
         )
+
+
+def _histogram(values: Tensor) -> Histogram:
+    most = float(values.max()) or 1.0
+    counts, edges = torch.histogram(values, BINS, range=(0.0, most))
+    return Histogram(edges=edges.tolist(), counts=[int(count) for count in counts])
 
 
 def is_class_scores(outputs: Sequence[Tensor]) -> bool:

@@ -11,6 +11,8 @@ from intrafusion.evaluation.accuracy import Accuracy
 from intrafusion.evaluation.cost import macs
 from intrafusion.evaluation.fidelity import Distance, Source, is_class_scores
 from intrafusion.evaluation.latency import latencies
+from intrafusion.evaluation.memory import peak_activation_bytes
+from intrafusion.evaluation.regression import TargetErrors
 from intrafusion.program.inputs import Samples, Shapes
 from intrafusion.program.program import Program
 from intrafusion.report import Fidelity, Latency, Measurement
@@ -37,23 +39,29 @@ def evaluate(
 ) -> Evaluation:
     """Measure both programs.
 
-    Accuracy needs labels in `evaluation`. The outputs are compared on `evaluation`, without it
-    on `calibration`, and without either on standard normal noise. `latency` adds some seconds;
-    `batch` samples are run at a time.
+    Accuracy needs labels in `evaluation`, the errors of a regression `targets`. The outputs are
+    compared on `evaluation`, without it on `calibration`, and without either on standard normal
+    noise. `latency` adds some seconds; `batch` samples are run at a time.
 
     Raises `IntraFusionError` with `COMPRESSION_FAILED` where the compressed program's outputs
     are not finite and the original's are.
     """
     source, dataset = _samples(original, evaluation, calibration)
     distance, accuracies = Distance(), (Accuracy(), Accuracy())
+    errors = TargetErrors(), TargetErrors()
     labelled = source == "evaluation"
+    targets = iter(() if dataset.targets is None else torch.split(dataset.targets, batch))
     for inputs, labels in dataset.batches(batch):
+        wanted = next(targets, None)
         inputs = tuple(x.to(original.device) for x in inputs)
         outputs = original.outputs(*inputs), compressed.outputs(*inputs)
         distance.add(*outputs)
         if labelled and labels is not None and is_class_scores(outputs[0]):
             for accuracy, scores in zip(accuracies, outputs, strict=True):
                 accuracy.add(scores[0], labels)
+        if labelled and wanted is not None:
+            for error, found in zip(errors, outputs, strict=True):
+                error.add(found[0], wanted)
     times: list[Latency] | list[None] = (
         latencies([original, compressed]) if latency else [None, None]
     )
@@ -63,9 +71,13 @@ def evaluate(
             macs=macs(program),
             accuracy=accuracy.top1,
             top5_accuracy=accuracy.top5,
+            regression=error.result(),
+            peak_activation_bytes=peak_activation_bytes(program),
             latency=time,
         )
-        for program, accuracy, time in zip((original, compressed), accuracies, times, strict=True)
+        for program, accuracy, error, time in zip(
+            (original, compressed), accuracies, errors, times, strict=True
+        )
     )
     return Evaluation(before, after, distance.result(source))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,23 @@ def test_accuracy_and_distance_are_those_of_the_outputs(original: Program, batch
     relative = distance / float(before.norm(dim=1).mean())
     assert result.fidelity.relative_distance == pytest.approx(relative, rel=1e-5)
     assert result.fidelity.agreement == (before.argmax(1) == after.argmax(1)).float().mean()
+
+
+def test_the_histogram_holds_every_samples_distance(original: Program) -> None:
+    name = "classifier.3.weight"
+    other = with_tensor(original, name, original.tensors[name] * 1.1)
+    x = samples(50)
+    distances = evaluate(original, other, Dataset((x,)), None, latency=False).fidelity.distances
+    assert distances is not None
+    assert len(distances.edges) == len(distances.counts) + 1
+    expected, _ = np.histogram(
+        (original(x).double() - other(x).double()).norm(dim=1).numpy(), distances.edges
+    )
+    assert sum(distances.counts) == 50
+    assert np.abs(expected - distances.counts).sum() <= 2  # one on an edge may fall on either side
+    same = evaluate(original, original, Dataset((x,)), None, latency=False).fidelity.distances
+    assert same is not None
+    assert same.counts[0] == 50
 
 
 def test_calibration_labels_are_not_accuracy(original: Program) -> None:
