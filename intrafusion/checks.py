@@ -8,9 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from intrafusion.calibration import Dataset, inversion
 from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.methods import METHODS
 from intrafusion.program import Program
 from intrafusion.report import CompensationReport, SearchReport
+from intrafusion.spec import CompressionSpec
 
 FEW = 64
 """Below so many different samples a refit is likely to learn them by heart."""
@@ -47,12 +50,12 @@ def check_original(program: Program, folded: Program, samples: Sequence[Tensor] 
         )
 
 
-def sample_warnings(samples: Sequence[Tensor] | None) -> list[str]:
-    """What there is to say of calibration samples (samples, …) that are few, or mostly the same."""
-    if samples is None:
+def sample_warnings(given: Dataset | None) -> list[str]:
+    """What there is to say of calibration samples that are few, or mostly the same."""
+    if given is None:
         return []
-    total = len(samples[0])
-    different = len({_digest(samples, number) for number in range(total)})
+    total = len(given)
+    different = len({_digest(given.inputs, number) for number in range(total)})
     if different == 1 and total > 1:
         text = f"All {total} calibration samples are the same: they do not tell units apart."
     elif different < total // 2:
@@ -83,12 +86,30 @@ def check_finite(program: Program) -> None:
         )
 
 
+def no_sample_warnings(
+    program: Program, asked: CompressionSpec, compensation: CompensationReport
+) -> list[str]:
+    """What there is to say of a compression that had nothing to correct its layers by."""
+    if asked.compensation != "auto" or compensation.mode != "none":
+        return []
+    if not METHODS[asked.method].compensated:
+        return []
+    why = inversion.obstacle(program) or (
+        "that takes longer than minutes here (compensation 'inversion' does it nevertheless)"
+    )
+    text = (
+        f"No samples were given, and none were made, because {why}: the layers are corrected by "
+        "their weights alone. A few unlabelled samples preserve far more."
+    )
+    return [text]
+
+
 def fit_warnings(compensation: CompensationReport) -> list[str]:
     """What there is to say of a refit that holds on the samples it saw and not elsewhere."""
     fit, holdout = compensation.fit_error, compensation.holdout_error
     if fit is not None and holdout is not None and holdout > 2 * fit + 0.02:
         text = (
-            f"The refit is good on the calibration samples (error {fit:.1%}) and bad on those held "
+            f"The refit is good on the samples it saw (error {fit:.1%}) and bad on those held "
             f"out ({holdout:.1%}): give more, or more varied, samples."
         )
         return [text]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,13 +15,14 @@ from intrafusion import forecast
 from intrafusion.budget.allocator import Allocator, need_of_allocation
 from intrafusion.budget.latency import within_latency
 from intrafusion.budget.search import judges, smallest
-from intrafusion.calibration import Dataset
+from intrafusion.calibration import Dataset, inversion
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Group, analyse, remove
 from intrafusion.checks import (
     check_finite,
     check_original,
     fit_warnings,
+    no_sample_warnings,
     sample_warnings,
     search_warnings,
 )
@@ -45,6 +47,7 @@ from intrafusion.report import (
     SearchReport,
 )
 from intrafusion.rounds import units_due
+from intrafusion.selection import check_any_selected
 from intrafusion.spec import CompressionSpec
 
 
@@ -87,8 +90,7 @@ def compress(
     given, measured_on = _dataset(calibration, program), _dataset(evaluation, program)
     job = _job(program, spec, given, measured_on, clock)
     with torch.no_grad():
-        start = _look(job, widened(program))
-        check_original(start.program, start.folded.program, job.inputs)
+        job, start = _prepared(job)
         made, search = _within_budget(job, start)
         with clock.step("evaluate"):
             result = evaluate(program, made.program, measured_on or job.judged_on, given)
@@ -111,7 +113,8 @@ def compress(
             search=search,
             warnings=[
                 *program.notes,
-                *sample_warnings(job.inputs),
+                *sample_warnings(given),
+                *no_sample_warnings(program, spec, made.compensation),
                 *fit_warnings(made.compensation),
                 *search_warnings(search, held_out=job.judged_on is not measured_on),
             ],
@@ -148,10 +151,10 @@ def plan(
         )
     clock = Clock(progress)
     program = program.to(_device(device))
-    job = _job(program, spec, _dataset(calibration, program), None, clock)
+    given = _dataset(calibration, program)
+    job = _job(program, spec, given, None, clock)
     with torch.no_grad():
-        start = _look(job, widened(program))
-        check_original(start.program, start.folded.program, job.inputs)
+        job, start = _prepared(job)
         counts, decided, search = _allocate(job, start)
         before, after = forecast.sizes(program, start.context, counts)
         groups = forecast.groups(start.context, job.criterion, decided.allocation, counts)
@@ -165,7 +168,7 @@ def plan(
         groups=groups,
         expected_error=sum(errors) if errors else None,
         search=search,
-        warnings=[*program.notes, *sample_warnings(job.inputs)],
+        warnings=[*program.notes, *sample_warnings(given)],
     )
 
 
@@ -180,7 +183,7 @@ class _Job:
         criterion: that scores units.
         inputs: the calibration samples, as the folded program computes, for criteria to look at.
         labels: theirs.
-        samples: the same inputs if consumers are to be refitted on them.
+        refit_on: what consumers are to be corrected by; None: they are not.
         judged_on: what networks are measured on while one within a limit is searched for.
         clock: that is told how far the work is.
     """
@@ -191,9 +194,17 @@ class _Job:
     criterion: Criterion
     inputs: tuple[Tensor, ...] | None
     labels: Tensor | None
-    samples: tuple[Tensor, ...] | None
+    refit_on: _Samples | None
     judged_on: Dataset | None
     clock: Clock
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What consumers are refitted on: one tensor per input, and what the report says of them."""
+
+    inputs: tuple[Tensor, ...]
+    report: CompensationReport
 
 
 @dataclass(frozen=True)
@@ -230,9 +241,15 @@ def _job(
         raise IntraFusionError(
             ErrorCode.DATASET_TOO_SMALL,
             "compensation 'calibration' needs calibration samples, and there are none.",
+            "Give a calibration set, or choose compensation 'auto', 'inversion' or 'none'.",
+        )
+    if spec.compensation == "inversion" and (obstacle := inversion.obstacle(program)):
+        raise IntraFusionError(
+            ErrorCode.INVALID_SPEC,
+            f"compensation 'inversion' cannot make samples, because {obstacle}.",
             "Give a calibration set, or choose compensation 'auto' or 'none'.",
         )
-    spec = _decided(spec, samples=given is not None)
+    spec = _decided(program, spec, samples=given is not None)
     criterion = criterion_named(spec.importance)
     inputs = None if given is None else tuple(wide(x) for x in given.inputs)
     labels = None if given is None else given.labels
@@ -240,28 +257,68 @@ def _job(
         (f"importance {spec.importance!r}", criterion.needs),
         (f"allocation {spec.allocation!r}", need_of_allocation(spec.allocation)),
     ):
-        check_need(choice, need, samples=given is not None, labels=labels is not None)
-    samples = inputs if spec.compensation == "calibration" else None
+        check_need(
+            choice,
+            need,
+            samples=given is not None or spec.compensation == "inversion",
+            labels=labels is not None,
+        )
+    refit_on = None  # with `inversion` made later, once it is known that there is work to do
+    if spec.compensation == "calibration" and inputs is not None:
+        refit_on = _Samples(inputs, CompensationReport(mode="calibration", samples=len(inputs[0])))
     return _Job(
-        program, spec, METHODS[spec.method], criterion, inputs, labels, samples, judged_on, clock
+        program, spec, METHODS[spec.method], criterion, inputs, labels, refit_on, judged_on, clock
     )
 
 
-def _decided(spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
+def _prepared(job: _Job) -> tuple[_Job, _View]:
+    """The original looked at and found to be in order, and `job` with all samples it needs."""
+    start = _look(job, widened(job.program))
+    check_original(start.program, start.folded.program, job.inputs)
+    check_any_selected(start.context.analysis, job.spec)
+    if job.spec.compensation == "inversion":
+        job = _with_inverted_samples(job)
+        start = replace(start, context=replace(start.context, samples=job.inputs))
+    return job, start
+
+
+def _with_inverted_samples(job: _Job) -> _Job:
+    """`job` with samples made by the program itself, also to look at where none were given."""
+    with job.clock.step("synthesise", inversion.STEPS):
+        made = inversion.invert(widened(job.program), seed=job.spec.seed, progress=job.clock.report)
+    report = CompensationReport(
+        mode="inversion", samples=len(made.samples[0]), statistics_error=made.distance
+    )
+    inputs = made.samples if job.inputs is None else job.inputs
+    return replace(job, inputs=inputs, refit_on=_Samples(made.samples, report))
+
+
+def _decided(program: Program, spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
     """`spec` with what `auto` stands for; `joint_steps` is left to the sizes of the programs."""
-    rebuilds = samples and spec.method != "intra-fusion-published"
-    refits = samples and METHODS[spec.method].compensated
     compensation = spec.compensation
     if compensation == "auto":
-        compensation = "calibration" if refits else "none"
+        compensation = _best_compensation(program, spec, samples=samples)
+    refits = compensation != "none"
+    rebuilds = (samples or refits) and spec.method != "intra-fusion-published"
     chosen = {
         "importance": "reconstruction" if rebuilds else "l1",
         "allocation": "reconstruction" if rebuilds else "uniform",
         "compensation": compensation,
-        "producers": "keep" if compensation == "calibration" else "mean",
+        "producers": "keep" if refits else "mean",
     }
     open_ = {name: choice for name, choice in chosen.items() if getattr(spec, name) == "auto"}
     return spec.model_copy(update=open_)
+
+
+def _best_compensation(
+    program: Program, spec: CompressionSpec, *, samples: bool
+) -> Literal["calibration", "inversion", "none"]:
+    if not METHODS[spec.method].compensated:
+        return "none"
+    if samples:
+        return "calibration"
+    possible = not inversion.obstacle(program) and inversion.is_affordable(program)
+    return "inversion" if possible else "none"
 
 
 def _look(job: _Job, program: Program) -> _View:
@@ -343,7 +400,7 @@ def _round(
     job: _Job, view: _View, counts: Mapping[Group, int]
 ) -> tuple[Program, CompensationReport]:
     """The program of `view` with so many units per group, and how its consumers were corrected."""
-    spec, samples, clock = job.spec, job.samples, job.clock
+    spec, samples, clock = job.spec, job.refit_on, job.clock
     analysis, moments = view.context.analysis, view.folded.moments
     task = Task(view.context, counts, spec, job.criterion)
     maps = {}
@@ -360,14 +417,16 @@ def _round(
     compressed, compensation = removal.program, CompensationReport(mode="none")
     with clock.step("compensate"):
         if samples is not None:
-            fitted = refit(analysis, removal, maps, samples, seed=spec.seed, progress=clock.report)
+            fitted = refit(
+                analysis, removal, maps, samples.inputs, seed=spec.seed, progress=clock.report
+            )
             compressed = replace(compressed, tensors=fitted.tensors)
-            compensation = CompensationReport(
-                mode="calibration",
-                samples=len(samples[0]),
-                layers=fitted.layers,
-                fit_error=fitted.fit_error,
-                holdout_error=fitted.holdout_error,
+            compensation = samples.report.model_copy(
+                update={
+                    "layers": fitted.layers,
+                    "fit_error": fitted.fit_error,
+                    "holdout_error": fitted.holdout_error,
+                }
             )
     compressed = replace(compressed, plan=plan_of(view.program, view.folded, removal))
     return compressed, compensation
@@ -377,18 +436,18 @@ def _refit_jointly(
     job: _Job, compressed: Program, compensation: CompensationReport
 ) -> tuple[Program, CompensationReport]:
     """`compressed` refitted to the original's outputs, if there are samples to do so."""
-    if job.samples is None:
+    if job.refit_on is None:
         return compressed, compensation
     steps = job.spec.joint_steps
     if steps is None:
-        steps = affordable_steps(macs(job.program), macs(compressed))
+        steps = affordable_steps(macs(job.program), macs(compressed), compressed.device)
     if not steps:
         return compressed, compensation
     with job.clock.step("refit jointly", steps):
         refitted = refit_jointly(
             widened(job.program),
             compressed,
-            job.samples,
+            job.refit_on.inputs,
             steps=steps,
             seed=job.spec.seed,
             progress=job.clock.report,

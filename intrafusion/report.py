@@ -12,6 +12,7 @@ from intrafusion.spec import Budget, CompressionSpec, Size
 
 Step = Literal[
     "load",
+    "synthesise",
     "fold",
     "analyse",
     "allocate",
@@ -162,8 +163,21 @@ class InspectionReport(ReportModel):
 class CompensationReport(ReportModel):
     """How consumers were corrected after fusion."""
 
-    mode: Literal["calibration", "none"]
+    mode: Literal["calibration", "inversion", "none"] = Field(
+        description=(
+            "What consumers were refitted on: samples that were given (`calibration`), or made "
+            "from what the batch norms remember (`inversion`)."
+        )
+    )
     samples: int = 0
+    statistics_error: float | None = Field(
+        default=None,
+        description=(
+            "With `inversion`: squared error of the batch norms' means and standard deviations "
+            "under the samples, relative to the variances, averaged. Far above 0.05 the samples "
+            "resemble the data little."
+        ),
+    )
     layers: int = Field(default=0, description="Number of layers refitted.")
     fit_error: float | None = Field(
         default=None, description="Relative squared error of the refits on the samples they saw."

@@ -143,7 +143,8 @@ class CompressionSpec(SpecModel):
             "`reconstruction`: those lose most whose units rebuild each other best, by how much "
             "the outputs care, which needs samples; `measured`: the same by trial, each group made "
             "smaller alone at a few widths, which takes a refit for each; `global`: units of least "
-            "importance go, wherever they are. `auto` is `reconstruction` where there are samples."
+            "importance go, wherever they are. `auto` is `reconstruction` where there are samples, "
+            "given or made."
         ),
     )
     importance: Annotated[str, AfterValidator(_or_auto(IMPORTANCE))] = Field(
@@ -151,7 +152,7 @@ class CompressionSpec(SpecModel):
         description=(
             f"Criterion that scores units: one of {', '.join(IMPORTANCE)}. `reconstruction`, "
             "`activation` and `chip` need calibration samples, `taylor` needs them with labels. "
-            "`auto` is `reconstruction` where there are samples, `l1` where not."
+            "`auto` is `reconstruction` where there are samples, given or made, `l1` where not."
         ),
     )
     target: Annotated[str, AfterValidator(TARGETS.check)] = Field(
@@ -186,12 +187,14 @@ class CompressionSpec(SpecModel):
             "`mean` where they are not."
         ),
     )
-    compensation: Literal["auto", "calibration", "none"] = Field(
+    compensation: Literal["auto", "calibration", "inversion", "none"] = Field(
         default="auto",
         description=(
             "How consumers are corrected after fusion. `calibration` refits them on the "
-            "calibration samples; `none` rescales them by the variance the averaging lost; "
-            "`auto` is `calibration` where there are samples and `none` where there are not."
+            "calibration samples; `inversion` on samples made from what the network's batch norms "
+            "remember of its training data; `none` rescales them by the variance the averaging "
+            "lost. `auto` is `calibration` where there are samples, else `inversion` where there "
+            "are batch norms and it is a matter of minutes, else `none`."
         ),
     )
     joint_steps: Annotated[int, Field(ge=0, le=100_000)] | None = Field(

@@ -12,10 +12,10 @@ import numpy as np
 from intrafusion.budget import ALLOCATIONS
 from intrafusion.budget.greedy import ladder, spend
 from intrafusion.budget.size import Floats, Size, macs, parameters, units
-from intrafusion.channels import Analysis, Group
+from intrafusion.channels import Group
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.importance.context import Context, Criterion, Need, need_of
-from intrafusion.selection import own_sparsities
+from intrafusion.selection import check_any_selected, nothing_to_prune, own_sparsities
 from intrafusion.spec import CompressionSpec, Cost
 
 BISECTIONS = 40
@@ -50,11 +50,10 @@ class Allocator:
             IntraFusionError: `NOTHING_TO_PRUNE` if no group would lose a unit;
                 `BUDGET_UNREACHABLE` if all that may go is not enough.
         """
-        if not self._own:
-            raise _nothing(self.context.analysis, 0)
+        check_any_selected(self.context.analysis, self.spec)
         found = self.nearest(kind, share)
         if not found:
-            raise _nothing(self.context.analysis, len(self._own))
+            raise nothing_to_prune(self.context.analysis, len(self._own))
         if kind != "sparsity":
             left = self._share(kind, found)
             if left > share:
@@ -154,14 +153,3 @@ _COUNTED = {"parameters": parameters, "macs": macs}
 
 def _left(group: Group, sparsity: float) -> int:
     return max(1, len(group) - round(len(group) * sparsity))
-
-
-def _nothing(analysis: Analysis, selected: int) -> IntraFusionError:
-    return IntraFusionError(
-        ErrorCode.NOTHING_TO_PRUNE,
-        f"No group of units would lose any: {len(analysis.groups)} groups were found, "
-        f"{selected} of them are selected.",
-        "`intrafusion inspect` shows the groups and what is frozen; raise the sparsity, lower "
-        "round_to, or widen include and exclude.",
-        groups=[group.name for group in analysis.groups],
-    )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from intrafusion.effort import affordable
 from intrafusion.program import Program
 
 BATCH = 64
@@ -28,8 +29,6 @@ HOLDOUT = 10
 """One sample in so many is kept out of the fit."""
 CHECKS = 10
 """How often the samples kept out are looked at."""
-AFFORDABLE = 5e12
-"""Multiply-accumulates that may be spent unasked: minutes of one CPU core."""
 STEPS = 300
 
 
@@ -50,13 +49,13 @@ class JointRefit:
     error_after: float
 
 
-def affordable_steps(macs_before: int, macs_after: int) -> int:
-    """`STEPS` where so many cost no more than `AFFORDABLE`, else 0.
+def affordable_steps(macs_before: int, macs_after: int, device: torch.device) -> int:
+    """`STEPS` where so many are affordable on `device`, else 0.
 
     A step runs the original once, and the compressed program forward and backward.
     """
     cost = STEPS * BATCH * (macs_before + 3 * macs_after)
-    return STEPS if cost <= AFFORDABLE else 0
+    return STEPS if affordable(cost, device) else 0
 
 
 def refit_jointly(

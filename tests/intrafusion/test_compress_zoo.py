@@ -19,9 +19,9 @@ def test_half_of_everything_goes_and_the_outputs_are_finite(name: str, with_samp
     architecture = next(a for a in ZOO if a.name == name)
     program = load(randomise(architecture.build()), example_inputs=architecture.inputs(2))
     samples = Dataset(architecture.inputs(24)) if with_samples else None
-    smaller = compress(
-        program, CompressionSpec(sparsity=0.5, allocation="uniform"), samples
-    ).program
+    compensation = "calibration" if with_samples else "none"
+    spec = CompressionSpec(allocation="uniform", compensation=compensation)
+    smaller = compress(program, spec, samples).program
     assert smaller.parameter_count < 0.6 * program.parameter_count
     for batch in (1, 5):
         inputs = architecture.inputs(batch)

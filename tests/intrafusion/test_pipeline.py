@@ -17,12 +17,15 @@ from intrafusion import (
     inspect,
     load,
 )
+from intrafusion.calibration import inversion
 from intrafusion.channels import analyse
 from intrafusion.report import Progress
 from tests.intrafusion.programs import duplicated, example, program_of, relative_error
 from tests.networks import NETWORKS
 
 HALF = CompressionSpec(sparsity=0.5)
+ALONE = CompressionSpec(compensation="none")
+"""Half of all units, by the weights alone."""
 
 
 def samples(count: int = 128, *, labelled: bool = False) -> Dataset:
@@ -41,14 +44,14 @@ def test_compressed_programs_run_at_any_batch_size(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_exact_copies_are_fused_without_loss(name: str) -> None:
     program = duplicated(analyse(program_of(name)))
-    result = compress(program, HALF)
+    result = compress(program, ALONE)
     assert relative_error(result.program(example(5)), program(example(5))) <= 1e-5
 
 
 @pytest.mark.parametrize("target", ["kmeans", "gmm"])
 def test_clusters_of_exact_copies_are_fused_without_loss(target: str) -> None:
     program = duplicated(analyse(program_of("resnet")))
-    result = compress(program, CompressionSpec(sparsity=0.5, target=target))
+    result = compress(program, CompressionSpec(target=target, compensation="none"))
     assert relative_error(result.program(example(5)), program(example(5))) <= 1e-5
 
 
@@ -83,24 +86,31 @@ def test_the_report_tells_what_happened() -> None:
     } <= report.seconds.keys()
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_the_report_tells_what_was_asked_for_and_what_was_done(given: bool) -> None:
-    asked = CompressionSpec(parameters=0.5)
-    data = samples(64) if given else None
-    result = compress(program_of("vgg"), asked, data)
-    assert result.report.spec == asked
+@pytest.mark.parametrize(
+    ("asked", "done"),
+    [
+        ("calibration", {"importance": "reconstruction", "allocation": "reconstruction"}),
+        ("inversion", {"importance": "reconstruction", "allocation": "reconstruction"}),
+        ("none", {"importance": "l1", "allocation": "uniform", "producers": "mean"}),
+    ],
+)
+def test_the_report_tells_what_was_asked_for_and_what_was_done(
+    asked: str, done: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inversion, "STEPS", 20)
+    data = samples(64) if asked == "calibration" else None
+    compensation = "none" if asked == "none" else "auto"
+    spec = CompressionSpec(parameters=0.5, compensation=compensation)
+    result = compress(program_of("vgg"), spec, data)
+    assert result.report.spec == spec
     decided = result.report.decided
     assert decided.parameters == 0.5
     assert "auto" not in decided.model_dump().values()
     assert None not in (decided.joint_steps, decided.round_to)
-    if given:
-        assert (decided.importance, decided.allocation) == ("reconstruction", "reconstruction")
-        assert (decided.producers, decided.compensation) == ("keep", "calibration")
-        assert decided.joint_steps == 300
-    else:
-        assert (decided.importance, decided.allocation) == ("l1", "uniform")
-        assert (decided.producers, decided.compensation) == ("mean", "none")
-        assert decided.joint_steps == 0
+    refitted = {"producers": "keep", "joint_steps": 300}
+    expected = {"joint_steps": 0} if asked == "none" else refitted
+    expected |= {"compensation": asked, **done}
+    assert {name: getattr(decided, name) for name in expected} == expected
     # What was done is a spec like any other, and gives the same again.
     again = compress(program_of("vgg"), decided, data)
     assert again.report.decided == decided
@@ -130,7 +140,7 @@ def test_what_the_listener_raises_ends_the_work() -> None:
             raise StopHereError
 
     with pytest.raises(StopHereError):
-        compress(program_of("vgg"), HALF, progress=stop)
+        compress(program_of("vgg"), ALONE, progress=stop)
 
 
 def test_names_stay_and_the_original_is_not_touched() -> None:
@@ -155,13 +165,16 @@ def test_every_group_keeps_its_share(sparsity: float) -> None:
 
 
 def test_kept_units_are_rounded_up() -> None:
-    report = compress(program_of("vgg"), CompressionSpec(sparsity=0.6, round_to=4)).report
+    spec = CompressionSpec(sparsity=0.6, round_to=4, compensation="none")
+    report = compress(program_of("vgg"), spec).report
     assert [group.kept for group in report.groups] == [4, 8, 8, 8]
 
 
 def test_include_and_exclude_choose_groups_by_name_and_glob() -> None:
     program = program_of("vgg")
-    spec = CompressionSpec(sparsity=0.5, include=["features.*"], exclude=["features.8.weight"])
+    spec = CompressionSpec(
+        include=["features.*"], exclude=["features.8.weight"], compensation="none"
+    )
     kept = {g.name: g.units - g.kept for g in compress(program, spec).report.groups}
     # The second group is read by features.8, the third is made by it.
     assert kept == {
@@ -184,7 +197,7 @@ def test_include_and_exclude_choose_groups_by_name_and_glob() -> None:
 def test_a_number_is_a_group_counted_from_the_output(
     spec: dict[str, object], removed: list[int]
 ) -> None:
-    report = compress(program_of("vgg"), CompressionSpec(sparsity=0.5, **spec)).report
+    report = compress(program_of("vgg"), CompressionSpec(compensation="none", **spec)).report
     assert [group.units - group.kept for group in report.groups] == removed
 
 
@@ -210,10 +223,10 @@ def test_rounds_end_at_the_sparsity_asked_for(name: str, steps: int) -> None:
 def test_each_round_works_on_what_the_round_before_gave() -> None:
     # 8, 12, 16, 20 units: the half of those that go, then the rest of them.
     counts = {"features.0.weight": 0.25, "features.4.weight": 0.25, "features.8.weight": 0.25}
-    half = CompressionSpec(group_sparsity={**counts, "classifier.*": 0.25})
-    rest = CompressionSpec(group_sparsity={"*": 1 / 3})
+    half = CompressionSpec(group_sparsity={**counts, "classifier.*": 0.25}, compensation="none")
+    rest = CompressionSpec(group_sparsity={"*": 1 / 3}, compensation="none")
     by_hand = compress(compress(program_of("vgg"), half).program, rest)
-    result = compress(program_of("vgg"), CompressionSpec(sparsity=0.5, steps=2))
+    result = compress(program_of("vgg"), CompressionSpec(compensation="none", steps=2))
     torch.testing.assert_close(result.program(example()), by_hand.program(example()))
 
 
@@ -285,7 +298,7 @@ def test_the_light_parts_need_no_torch() -> None:
 
 def test_groups_may_have_a_sparsity_of_their_own() -> None:
     spec = CompressionSpec(
-        sparsity=0.5, group_sparsity={"features.0.weight": 0.25, "classifier.*": 0}
+        group_sparsity={"features.0.weight": 0.25, "classifier.*": 0}, compensation="none"
     )
     report = compress(program_of("vgg"), spec).report
     assert [(g.units, g.kept) for g in report.groups] == [(8, 6), (12, 6), (16, 16), (20, 20)]

@@ -39,13 +39,13 @@ def test_the_expected_error_grows_with_what_goes() -> None:
 
 
 def test_without_samples_no_error_is_expected() -> None:
-    planned = plan(program_of("vgg"), CompressionSpec(sparsity=0.5))
+    planned = plan(program_of("vgg"), CompressionSpec(compensation="none"))
     assert planned.expected_error is None
     assert all(group.expected_error is None for group in planned.groups)
 
 
 def test_a_latency_can_be_planned_and_a_loss_cannot() -> None:
-    planned = plan(program_of("vgg"), CompressionSpec(latency=0.97))
+    planned = plan(program_of("vgg"), CompressionSpec(latency=0.97, compensation="none"))
     assert planned.search is not None
     assert planned.decided.macs in [each.share for each in planned.search.tries]
     with pytest.raises(IntraFusionError) as caught:

@@ -40,7 +40,8 @@ def labelled(count: int, seed: int) -> Dataset:
 def searched(
     calibration: Dataset | None, evaluation: Dataset | None, **choices: object
 ) -> Compression:
-    spec = CompressionSpec(joint_steps=0, **choices)
+    compensation = "none" if calibration is None else "auto"
+    spec = CompressionSpec(joint_steps=0, compensation=compensation, **choices)
     return compress(program_of("vgg"), spec, calibration, evaluation)
 
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_every_try_is_told() -> None:
     seen: list[Progress] = []
-    spec = CompressionSpec(max_output_distance=0.5, joint_steps=0)
+    spec = CompressionSpec(max_output_distance=0.5, compensation="none")
     report = compress(program_of("vgg"), spec, None, UNLABELLED, progress=seen.append).report
     told = [p for p in seen if p.step == "search"]
     assert [p.done for p in told] == list(range(told[-1].total + 1))

@@ -34,7 +34,7 @@ def test_a_choice_says_what_it_needs(
 ) -> None:
     samples = None if given is None else Dataset((example(given),))
     with pytest.raises(IntraFusionError, match=text) as caught:
-        compress(program_of("vgg"), CompressionSpec(**choice), samples)
+        compress(program_of("vgg"), CompressionSpec(compensation="none", **choice), samples)
     assert caught.value.code is code
 
 
@@ -103,6 +103,7 @@ def test_what_a_criterion_needs_is_checked_before_any_work(
     def never(progress: object) -> None:
         raise AssertionError
 
+    spec = CompressionSpec(importance=name, compensation="none")
     with pytest.raises(IntraFusionError) as caught:
-        compress(program_of("vgg"), CompressionSpec(importance=name), given, progress=never)
+        compress(program_of("vgg"), spec, given, progress=never)
     assert caught.value.code is code

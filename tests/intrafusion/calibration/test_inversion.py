@@ -1,0 +1,187 @@
+"""Samples out of the network itself: they look to its batch norms like its training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from intrafusion import (
+    CompressionSpec,
+    Dataset,
+    ErrorCode,
+    IntraFusionError,
+    compress,
+    load,
+    load_dataset,
+)
+from intrafusion.calibration import inversion
+from intrafusion.calibration.inversion import invert, obstacle
+from intrafusion.program import Program
+from intrafusion.report import Progress
+from tests.intrafusion.programs import program_of
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "STEPS", 60)
+    monkeypatch.setattr(inversion, "SAMPLES", 32)
+
+
+def learned(network: nn.Module, inputs: Tensor) -> Program:
+    """`network` with batch norms that remember `inputs`."""
+    network.train()
+    for _ in range(60):
+        network(inputs)
+    return load(network.eval(), example_inputs=(inputs[:2],))
+
+
+NETWORKS = {
+    "vectors": (
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
+        (6,),
+    ),
+    "signals": (
+        lambda: nn.Sequential(nn.Conv1d(2, 8, 3), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 3, 1)),
+        (2, 20),
+    ),
+    "images": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1)),
+        (3, 9, 5),
+    ),
+    "volumes": (
+        lambda: nn.Sequential(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, 3, 1)),
+        (1, 5, 6, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_batch_norms_see_what_they_remember(kind: str) -> None:
+    torch.manual_seed(0)
+    make, shape = NETWORKS[kind]
+    program = learned(make(), 100 + 50 * torch.randn(64, *shape))
+    made = invert(program)
+    (samples,) = made.samples
+    assert samples.shape == (32, *shape)
+    assert made.distance < 0.02
+    # What the norm puts out has its own β and γ, which are 0 and 1 in a network not trained.
+    network = nn.Sequential(*list(make())[:1])
+    names = {name.removeprefix("0."): t for name, t in program.tensors.items() if name[0] == "0"}
+    network[0].load_state_dict(names)
+    values = network(samples)
+    others = [dim for dim in range(values.dim()) if dim != 1]
+    mean, variance = program.tensors["1.running_mean"], program.tensors["1.running_var"]
+    assert (((values.mean(others) - mean) ** 2) / variance).mean() < 0.02
+    assert ((values.std(others) / variance.sqrt() - 1) ** 2).mean() < 0.02
+
+
+def test_the_same_seed_gives_the_same_samples() -> None:
+    program = program_of("vgg")
+    before = {name: tensor.clone() for name, tensor in program.tensors.items()}
+    first, again, other = (invert(program, seed=seed).samples[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not first.requires_grad
+    assert all(torch.equal(before[name], tensor) for name, tensor in program.tensors.items())
+
+
+def test_large_networks_get_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "STEPS", 1)
+    monkeypatch.setattr(inversion, "MEMORY", 1)
+    assert len(invert(program_of("vgg")).samples[0]) == inversion.FEWEST
+
+
+def test_without_samples_they_are_made() -> None:
+    seen: list[Progress] = []
+    spec = CompressionSpec(joint_steps=0)
+    report = compress(program_of("vgg"), spec, progress=seen.append).report
+    assert report.compensation.mode == "inversion"
+    assert report.compensation.samples == 32
+    assert report.compensation.layers > 0
+    assert report.compensation.statistics_error is not None
+    assert report.decided.compensation == "inversion"
+    assert report.decided.importance == "reconstruction"
+    assert [p.done for p in seen if p.step == "synthesise"] == list(range(61))
+
+
+def test_samples_that_are_given_come_first() -> None:
+    data = Dataset((torch.randn(40, 3, 16, 16),))
+    report = compress(program_of("vgg"), CompressionSpec(joint_steps=0), data).report
+    assert (report.compensation.mode, report.compensation.samples) == ("calibration", 40)
+    assert "synthesise" not in report.seconds
+
+
+def test_a_request_that_prunes_nothing_is_refused_before_the_search() -> None:
+    seen: list[str] = []
+    with pytest.raises(IntraFusionError) as caught:
+        compress(
+            program_of("vgg"),
+            CompressionSpec(include=["no.such.*"]),
+            progress=lambda progress: seen.append(progress.step),
+        )
+    assert caught.value.code is ErrorCode.NOTHING_TO_PRUNE
+    assert "synthesise" not in seen
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Embedding(10, 8), nn.Flatten(), nn.Linear(40, 16), nn.BatchNorm1d(16), nn.ReLU()
+        )
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.head(self.layers(words))
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "why"),
+    [
+        (
+            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
+            torch.randn(2, 4),
+            "no batch norm",
+        ),
+        (Words(), torch.randint(10, (2, 5)), "not real numbers"),
+    ],
+)
+def test_what_cannot_be_inverted_says_why(network: nn.Module, inputs: Tensor, why: str) -> None:
+    program = load(network.eval(), example_inputs=(inputs,))
+    assert why in obstacle(program)
+    report = compress(program, CompressionSpec()).report
+    assert report.compensation.mode == "none"
+    assert any(why in warning for warning in report.warnings)
+    with pytest.raises(IntraFusionError, match=why) as caught:
+        compress(program, CompressionSpec(compensation="inversion"))
+    assert caught.value.code is ErrorCode.INVALID_SPEC
+
+
+def test_what_takes_too_long_is_left_until_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "STEPS", 10**9)
+    report = compress(program_of("vgg"), CompressionSpec()).report
+    assert report.compensation.mode == "none"
+    assert any("longer than minutes" in warning for warning in report.warnings)
+    monkeypatch.setattr(inversion, "STEPS", 1)
+    spec = CompressionSpec(compensation="inversion", joint_steps=0)
+    assert compress(program_of("vgg"), spec).report.compensation.mode == "inversion"
+
+
+@pytest.mark.slow
+def test_a_trained_network_keeps_its_accuracy_without_any_data() -> None:
+    program = load(EXAMPLES / "fashion_vgg.pt", input_shapes=[(1, 1, 28, 28)])
+    test = load_dataset(EXAMPLES / "fashion_test.npz")
+    accuracies = {}
+    for compensation in ("inversion", "none"):
+        spec = CompressionSpec(compensation=compensation, joint_steps=0)
+        report = compress(program, spec, evaluation=test).report
+        assert report.before.accuracy is not None
+        assert report.after.accuracy is not None
+        accuracies[compensation] = report.after.accuracy
+    assert accuracies["inversion"] > report.before.accuracy - 0.15
+    assert accuracies["inversion"] > accuracies["none"] + 0.2
