@@ -83,6 +83,13 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(
         default=24, gt=0, description="How long an `Idempotency-Key` is remembered."
     )
+    link_downloads: bool = Field(
+        default=False,
+        description=(
+            "Whether downloads are redirected to an object store, by links that anyone may use "
+            "for an hour, instead of passing through the server."
+        ),
+    )
     max_wait_seconds: float = Field(
         default=60, gt=0, description="Longest a `GET /v1/jobs/{id}?wait=` may hold its answer."
     )

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 _BATCH = 200
 _TICK_SECONDS = 1.0
+_STOP_SECONDS = 10.0
 
 
 class Upkeep:
@@ -44,6 +45,7 @@ class Upkeep:
         self._blobs = blobs
         self._queue = queue
         self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -56,23 +58,22 @@ class Upkeep:
         ]
 
     async def stop(self) -> None:
-        """End what `start` began."""
-        for task in self._tasks:
+        """End what `start` began, each task when what it is doing is done."""
+        self._stopping.set()
+        self._wake.set()
+        _, unfinished = await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
+        for task in unfinished:
+            log.warning("a task did not stop in time", task=task.get_name())
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
 
     def wake(self) -> None:
         """Publish now: a job was queued."""
         self._wake.set()
 
     async def _dispatch(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             await _attempt(self._publish_waiting, "dispatcher")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_SECONDS):  # wait_for may lose a cancellation
-                    await self._wake.wait()
+            await _within(_TICK_SECONDS, self._wake)
             self._wake.clear()
 
     def _publish_waiting(self) -> bool:
@@ -93,10 +94,10 @@ class Upkeep:
         return bool(reap(self._database, max_attempts=self._settings.max_attempts))
 
     async def _reap(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             if await _attempt(self._take_back, "reaper"):
                 self._wake.set()
-            await asyncio.sleep(min(_TICK_SECONDS, self._settings.lease_seconds / 3))
+            await _within(min(_TICK_SECONDS, self._settings.lease_seconds / 3), self._stopping)
 
     def _tidy(self) -> bool:
         expired = expire_records(database=self._database, settings=self._settings)
@@ -107,17 +108,24 @@ class Upkeep:
         return bool(expired or orphans)
 
     async def _collect(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             await _attempt(self._tidy, "collector")
-            await asyncio.sleep(self._settings.collect_seconds)
+            await _within(self._settings.collect_seconds, self._stopping)
 
     def _deliver(self) -> bool:
         return bool(deliver_due(database=self._database, settings=self._settings))
 
     async def _tell(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             await _attempt(self._deliver, "webhooks")
-            await asyncio.sleep(_TICK_SECONDS)
+            await _within(_TICK_SECONDS, self._stopping)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for the event, and no longer than that."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _attempt(work: Callable[[], bool], name: str) -> bool:

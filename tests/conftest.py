@@ -13,6 +13,7 @@ from benchmarks.architectures import import_torchvision
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
+from tests.servers import postgresql, s3
 
 # The same examples in every run, so that a commit that passed passes again. New ones are looked
 # for on purpose: HYPOTHESIS_PROFILE=explore, and RANDOM_GRAPHS says how many networks to draw.
@@ -25,6 +26,20 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 def importable_torchvision() -> ModuleType:
     """torchvision, whose compiled operators the CPU build of torch cannot load."""
     return import_torchvision()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server; the folder of its socket."""
+    with postgresql() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[dict[str, str]]:
+    """A server that speaks S3; the environment that leads to its bucket `bucket`."""
+    with s3() as environment:
+        yield environment
 
 
 @pytest.fixture

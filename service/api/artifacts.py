@@ -8,19 +8,20 @@ from functools import partial
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from intrafusion.api import Artifact, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import CompressionReport
 from service import jobs
-from service.api.deps import BlobsDep, DatabaseDep, TenantDep
+from service.api.deps import BlobsDep, DatabaseDep, SettingsDep, TenantDep
 from service.problems import problem_response, responses
 from service.store.blobs import Blobs
 from service.store.database import Database
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
+_LINK_SECONDS = 3600
 _MISSING = responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED)
 
 
@@ -51,6 +52,7 @@ def list_artifacts(job_id: str, database: DatabaseDep, tenant: TenantDep) -> Pag
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The whole file."},
         206: {"description": "The range that was asked for."},
+        307: {"description": "The object store that holds the file, where that is enabled."},
         304: {"description": "The file is the one in `If-None-Match`."},
         **responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED, ErrorCode.RANGE_NOT_SATISFIABLE),
     },
@@ -62,8 +64,15 @@ async def download_artifact(
     database: DatabaseDep,
     tenant: TenantDep,
     blobs: BlobsDep,
+    settings: SettingsDep,
 ) -> Response:
     """One file, or a `Range` of it. `ETag` is its SHA-256, `Repr-Digest` the same for checking."""
+    if request.method == "GET" and settings.link_downloads:
+        find = partial(jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=name)
+        artifact = await to_thread.run_sync(find)
+        link = blobs.link(artifact.sha256, seconds=_LINK_SECONDS)
+        if link is not None:
+            return RedirectResponse(link, headers={"Cache-Control": "no-store"})
     return await _send(request, job_id, name, database, tenant, blobs, attachment=True)
 
 

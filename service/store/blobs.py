@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 CHUNK = 1024**2
 
@@ -113,6 +113,17 @@ class Blobs:
         with destination.open("wb") as file:
             for chunk in found.stream(min_chunk_size=CHUNK):
                 file.write(chunk)
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the bytes lie in a folder of this machine."""
+        return self._folder is not None
+
+    def link(self, sha256: str, *, seconds: float) -> str | None:
+        """An address from which anyone may fetch the blob for a while; None for a folder."""
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        return obstore.sign(self._store, "GET", _key(sha256), timedelta(seconds=seconds))
 
     def list_old(self, *, before: datetime) -> Iterator[str]:
         """SHA-256 of every blob that was last stored before that moment."""

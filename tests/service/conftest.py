@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +23,27 @@ from service.main import create_app
 from service.settings import Settings
 from service.store import jobs
 from service.store.database import Database
+from tests.servers import new_database
+
+ON_BOTH_DATABASES = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+"""Marks tests that look at what databases do differently."""
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def engine(request: pytest.FixtureRequest) -> str:
+    """The address of the records: empty for SQLite, or a new database in PostgreSQL."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return ""
+    folder: str = request.getfixturevalue("postgres")
+    return new_database(folder, f"test_{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, engine: str) -> Settings:
     """Settings of a fresh installation whose queue is away."""
     return Settings(
         home=tmp_path / "home",
+        database_url=engine,
         redis_url=f"unix://{tmp_path}/no.sock",
         sandbox="off",
         keys="optional",

@@ -20,6 +20,7 @@ from service.store.records import ArtifactRecord, DatasetRecord, JobRecord, Mode
 from tests.service.conftest import (
     DATASET,
     MODEL,
+    ON_BOTH_DATABASES,
     queued,
     running,
     safetensors,
@@ -27,6 +28,8 @@ from tests.service.conftest import (
     stored_files,
     upload,
 )
+
+pytestmark = ON_BOTH_DATABASES
 
 
 @pytest.fixture

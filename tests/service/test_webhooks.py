@@ -16,10 +16,12 @@ from service.settings import Settings
 from service.store.database import Database
 from service.webhooks import deliver_due
 from tests.intrafusion.scripted_server import Answer, Script, scripted_server
-from tests.service.conftest import queued, request_for, settle
+from tests.service.conftest import ON_BOTH_DATABASES, queued, request_for, settle
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_AAAA9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+pytestmark = ON_BOTH_DATABASES
 
 
 @pytest.fixture
@@ -51,9 +53,10 @@ def api(settings: Settings) -> Iterator[TestClient]:
     """The application without its own deliveries, so that the test says when."""
     app = create_app(settings)
     with TestClient(app, raise_server_exceptions=False) as client:
-        for task in app.state.resources.upkeep._tasks:
-            if task.get_name() == "webhooks":
-                client.portal.call(task.cancel)  # type: ignore[union-attr]
+        tasks = app.state.resources.upkeep._tasks
+        (telling,) = (task for task in tasks if task.get_name() == "webhooks")
+        assert client.portal is not None
+        client.portal.call(telling.cancel)
         yield client
 
 

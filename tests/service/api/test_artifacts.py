@@ -5,10 +5,13 @@ import hashlib
 import io
 import json
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from service.api.artifacts import byte_range
+from service.main import create_app
+from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.records import ArtifactRecord
@@ -165,3 +168,22 @@ def test_a_file_the_job_did_not_make_is_not_found(api: TestClient, job: str) -> 
 
 def test_no_range_of_an_empty_file() -> None:
     assert byte_range(None, 0) is None
+
+
+def test_downloads_may_be_led_to_an_object_store(
+    settings: Settings, object_store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in object_store.items():
+        monkeypatch.setenv(name, value)
+    linked = settings.model_copy(update={"blob_url": "s3://bucket/linked", "link_downloads": True})
+    database = Database(linked.database)
+    with TestClient(create_app(linked), follow_redirects=False) as api:
+        stored = Blobs(linked.blobs, spool=linked.home / "spool")
+        job = finish(api, database, stored, **{"model.pt": CONTENT, "report.json": REPORT})
+        answer = api.get(f"/v1/jobs/{job}/artifacts/model.pt")
+        assert answer.status_code == 307
+        assert httpx.get(answer.headers["Location"]).content == CONTENT
+        assert api.get(f"/v1/jobs/{job}/report").json() == {"a": 1}
+        stat = api.head(f"/v1/jobs/{job}/artifacts/model.pt")
+        assert stat.headers["Content-Length"] == str(len(CONTENT))
+    database.close()

@@ -11,7 +11,9 @@ from fastapi.testclient import TestClient
 from service.store import jobs
 from service.store.database import Database
 from service.store.records import ArtifactRecord
-from tests.service.conftest import MODEL, queued, safetensors, settle, upload
+from tests.service.conftest import MODEL, ON_BOTH_DATABASES, queued, safetensors, settle, upload
+
+pytestmark = ON_BOTH_DATABASES
 
 
 def found(api: TestClient, **params: Any) -> list[str]:

@@ -3,20 +3,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import uuid
+from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.settings import Settings
 from service.store.blobs import Blobs
+from service.store.database import now
 from tests.service.conftest import stored_files
 
 
-@pytest.fixture(params=["folder", "object store"])
-def blobs(request: pytest.FixtureRequest, settings: Settings) -> Blobs:
-    """Both kinds of store: a local folder, and what is addressed by keys alone."""
-    url = settings.blobs if request.param == "folder" else "memory:///"
-    return Blobs(url, spool=settings.home / "incoming")
+@pytest.fixture(params=["folder", "s3"])
+def blobs(
+    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Blobs:
+    """Both kinds of store: a local folder, and a bucket of a server that speaks S3."""
+    if request.param == "folder":
+        return Blobs(settings.blobs, spool=settings.home / "incoming")
+    for name, value in request.getfixturevalue("object_store").items():
+        monkeypatch.setenv(name, value)
+    return Blobs(f"s3://bucket/{uuid.uuid4().hex}", spool=settings.home / "incoming")
 
 
 @pytest.fixture
@@ -81,6 +90,34 @@ def test_a_missing_blob_is_file_not_found(blobs: Blobs, tmp_path: Path) -> None:
 
 def test_a_store_that_is_well_answers(blobs: Blobs) -> None:
     blobs.ping()
+
+
+def test_old_blobs_are_listed_and_removed_and_new_ones_stay(blobs: Blobs) -> None:
+    blob = blobs.adopt(io.BytesIO(b"content"))
+    earlier, later = now() - timedelta(hours=1), now() + timedelta(hours=1)
+    assert list(blobs.list_old(before=earlier)) == []
+    assert list(blobs.list_old(before=later)) == [blob.sha256]
+    assert not blobs.remove_old(blob.sha256, before=earlier)
+    assert read(blobs, blob.sha256, 0, 7) == b"content"
+    assert blobs.remove_old(blob.sha256, before=later)
+    assert list(blobs.list_old(before=later)) == []
+
+
+def test_a_large_blob_goes_to_the_store_in_parts(blobs: Blobs, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 120_000  # more than one part of a multipart upload
+    blob = blobs.adopt(io.BytesIO(content))
+    blobs.fetch(blob.sha256, tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == content
+
+
+def test_only_an_object_store_gives_links(blobs: Blobs) -> None:
+    blob = blobs.adopt(io.BytesIO(b"content"))
+    link = blobs.link(blob.sha256, seconds=60)
+    if blobs.in_folder:
+        assert link is None
+    else:
+        assert link is not None
+        assert httpx.get(link, headers={"Range": "bytes=3-"}).content == b"tent"
 
 
 def test_ping_says_when_the_folder_is_gone(folder: Blobs, settings: Settings) -> None:

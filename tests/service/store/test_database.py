@@ -2,25 +2,28 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from service.settings import Settings
 from service.store.database import Database
 from service.store.jobs import JobFilter, list_jobs
 from service.store.records import DEFAULT_TENANT, EventRecord, JobRecord, Record, WorkerRecord
+from tests.service.conftest import ON_BOTH_DATABASES
 
 
+@ON_BOTH_DATABASES
 def test_migrations_make_the_tables_that_the_records_need(database: Database) -> None:
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Record.metadata) == []
 
 
-def test_several_processes_may_migrate_at_once(tmp_path: Path) -> None:
-    databases = [Database(f"sqlite:///{tmp_path}/new/x.db") for _ in range(4)]
+@ON_BOTH_DATABASES
+def test_several_processes_may_migrate_at_once(settings: Settings) -> None:
+    databases = [Database(settings.database) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda database: database.migrate(), databases))
     for database in databases:
@@ -28,8 +31,9 @@ def test_several_processes_may_migrate_at_once(tmp_path: Path) -> None:
         database.close()
 
 
-def test_jobs_of_an_older_version_are_kept(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/old.db")
+@ON_BOTH_DATABASES
+def test_jobs_of_an_older_version_are_kept(settings: Settings) -> None:
+    database = Database(settings.database)
     database.migrate(to="0001")
     moment = "2026-01-01 00:00:00"
     with database.write() as session:
@@ -61,7 +65,6 @@ def test_jobs_of_an_older_version_are_kept(tmp_path: Path) -> None:
         )
         assert [job.id for job in found] == ["job_1"]
         assert session.get(EventRecord, ("job_1", 1)) is not None
-        assert session.scalar(text("PRAGMA foreign_keys")) == 1
     database.close()
 
 
@@ -71,6 +74,7 @@ def test_sqlite_keeps_a_write_ahead_log(database: Database) -> None:
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
 
 
+@ON_BOTH_DATABASES
 def test_times_come_back_in_utc(database: Database) -> None:
     there = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
     with database.write() as session:
@@ -82,6 +86,7 @@ def test_times_come_back_in_utc(database: Database) -> None:
     assert record.started_at.tzinfo is UTC
 
 
+@ON_BOTH_DATABASES
 def test_a_failed_transaction_changes_nothing(database: Database) -> None:
     moment = datetime.now(UTC)
 

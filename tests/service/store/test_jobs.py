@@ -14,8 +14,11 @@ from service.store.events import add_event, list_events
 from service.store.jobs import Claim
 from service.store.records import ArtifactRecord, JobRecord, ModelRecord
 from service.store.uploads import add_upload
+from tests.service.conftest import ON_BOTH_DATABASES
 
 TENANT = "a"
+
+pytestmark = ON_BOTH_DATABASES
 
 
 @pytest.fixture
