@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 import intrafusion
 from intrafusion.api import Problem
@@ -14,12 +15,14 @@ from service.api import artifacts, compress, datasets, events, jobs, meta, model
 from service.api.deps import Resources
 from service.auth import RateLimit
 from service.logs import configure_logging
+from service.metrics import Metrics
 from service.problems import install_problems
 from service.queue import Queue
 from service.requests import BodyLimit, RequestMiddleware
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
+from service.tracing import trace
 from service.upkeep import Upkeep
 from service.web import pages
 
@@ -32,6 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     chosen = settings or Settings()
     configure_logging(chosen.log_level)
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -49,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             upkeep=upkeep,
             rate_limit=None if per_minute is None else RateLimit(per_minute),
         )
+        metrics.watch(database, chosen)
         upkeep.start()
         try:
             yield
@@ -56,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await upkeep.stop()
             queue.close()
             database.close()
+            send_last_spans()
 
     app = FastAPI(
         title="Intra-Fusion",
@@ -64,13 +70,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, metrics=metrics)
     install_problems(app, to_people=pages.answer_error)
     for part in (models, datasets, partial_uploads, compress, jobs, events, artifacts, meta):
         app.include_router(part.router)
     app.include_router(pages.router)
     app.mount("/static", pages.static, name="static")
+    app.add_api_route(
+        "/metrics",
+        lambda: Response(metrics.text(), media_type=CONTENT_TYPE_LATEST),
+        include_in_schema=False,
+    )
     _describe_problems(app)
+    send_last_spans = trace(app)
     return app
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service.body import Body, replayed
 from service.ids import new_id
+from service.metrics import Metrics
 from service.problems import problem_response, unforeseen
 
 log = structlog.get_logger()
@@ -20,7 +21,7 @@ log = structlog.get_logger()
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/v1/compress", "/jobs/new"})
 _MAX_BODY_BYTES = 1024**2
-_QUIET = frozenset({"/healthz", "/readyz"})
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class BodyLimit:
@@ -62,8 +63,9 @@ def _too_long() -> IntraFusionError:
 class RequestMiddleware:
     """Gives each request an id (the caller's `X-Request-ID`, if sane), logs it, answers errors."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,7 +74,13 @@ class RequestMiddleware:
         given = Headers(scope=scope).get("X-Request-ID", "")
         request_id = given if _SANE_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        status = received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -87,7 +95,7 @@ class RequestMiddleware:
         began = time.monotonic()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive_counted, send_with_id)
             except ClientDisconnect:
                 log.info("client went away", path=scope["path"])
             except Exception as error:
@@ -97,11 +105,25 @@ class RequestMiddleware:
                 else:  # half an answer is out; only breaking the connection tells the client
                     raise
             finally:
+                seconds = time.monotonic() - began
+                self._metrics.request(
+                    method=scope["method"],
+                    route=_route(scope),
+                    status=status,
+                    seconds=seconds,
+                    received=received,
+                )
                 write = log.debug if scope["path"] in _QUIET else log.info
                 write(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
                     status=status,
-                    ms=round((time.monotonic() - began) * 1000, 1),
+                    ms=round(seconds * 1000, 1),
                 )
+
+
+def _route(scope: Scope) -> str:
+    """The address with its placeholders; one name for all that are none of ours."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "unknown"))

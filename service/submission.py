@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -69,6 +70,7 @@ def submit_job(
                 metadata=request.metadata,
                 request=body,
                 retry_of=retry_of,
+                request_id=structlog.contextvars.get_contextvars().get("request_id"),
             )
             if request.webhook is not None:
                 add_delivery(session, record.id, request.webhook)

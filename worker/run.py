@@ -53,6 +53,7 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
         record = find_job(session, claim.job_id, tenant=None)
         assert record is not None
         request, tenant = JobRequest.model_validate(record.request), record.tenant
+        structlog.contextvars.bind_contextvars(request_id=record.request_id)
     try:
         model, calibration, evaluation = _inputs(database, request, tenant)
     except IntraFusionError as error:

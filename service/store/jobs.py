@@ -68,6 +68,7 @@ def add_job(
     metadata: Mapping[str, str],
     request: dict[str, Any],
     retry_of: str | None = None,
+    request_id: str | None = None,
 ) -> JobRecord:
     """A new job, queued and not yet published."""
     record = JobRecord(
@@ -80,6 +81,7 @@ def add_job(
         method=method,
         request=request,
         retry_of=retry_of,
+        request_id=request_id,
         queued_at=now(),
         attempt=0,
         losses=0,
@@ -338,6 +340,18 @@ def _count_active(session: Session) -> Counter[str]:
         .group_by(JobRecord.tenant)
     )
     return Counter({row[0]: row[1] for row in session.execute(query)})
+
+
+def count_by_status(session: Session) -> dict[str, int]:
+    """How many jobs of all tenants are in each state."""
+    query = select(JobRecord.status, func.count()).group_by(JobRecord.status)
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def oldest_queued(session: Session) -> datetime | None:
+    """When the job was queued that has waited longest."""
+    query = select(func.min(JobRecord.queued_at)).where(JobRecord.status == "queued")
+    return session.scalar(query)
 
 
 def count_queued(session: Session, *, tenant: str) -> int:

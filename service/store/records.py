@@ -130,6 +130,8 @@ class JobRecord(Record):
     gates: Mapped[dict[str, Any] | None]
     """A GateOutcome, for succeeded jobs that have gates."""
     retry_of: Mapped[str | None] = mapped_column(String(64))
+    request_id: Mapped[str | None] = mapped_column(String(128))
+    """The request that made it, as the logs know it."""
 
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
