@@ -2,7 +2,8 @@
 
     python -m benchmarks.zoo [NAME …] [--forms module,traced,scripted,exported]
 
-Writes results/zoo.md and .json unless NAMEs are given; exits 1 where a row breaks a promise.
+Writes results/zoo.md and .json; where NAMEs are given only with --update, which replaces their
+rows and leaves the others. Exits 1 where a row breaks a promise.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from benchmarks.architectures import ZOO
 from benchmarks.zoo.forms import FORMS
@@ -25,6 +27,7 @@ from benchmarks.zoo.table import as_markdown, broken_promises, slow_rows
 from intrafusion.program.emit import FORMATS
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+AnyRow = TypeVar("AnyRow", Row, PeerRow)
 _DEFAULT_FORMS = ("module", "traced", "scripted", "exported")
 
 
@@ -51,8 +54,23 @@ def outcome(row: Row | PeerRow) -> str:
     return unmade or row.failure or "pruned"
 
 
+def recorded() -> tuple[list[Row], list[PeerRow]]:
+    """The rows that were written last."""
+    record = json.loads((RESULTS / "zoo.json").read_text())
+    rows = [Row.from_json(row) for row in record["rows"]]
+    return rows, [PeerRow(**peer) for peer in record["torch_pruning"]]
+
+
+def replaced(old: Iterable[AnyRow], new: Iterable[AnyRow]) -> list[AnyRow]:
+    """The `old` rows with `new` ones in the places of their own, in the order of the zoo."""
+    rows = {(row.architecture, getattr(row, "form", "")): row for row in (*old, *new)}
+    names = [architecture.name for architecture in ZOO]
+    forms = ["", *FORMS]
+    return [rows[key] for key in sorted(rows, key=lambda k: (names.index(k[0]), forms.index(k[1])))]
+
+
 def write(rows: Sequence[Row], peers: Sequence[PeerRow]) -> None:
-    """Keep the results so far: a run of half an hour may be cut short."""
+    """Keep the results so far: a run of hours may be cut short."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "zoo.md").write_text(as_markdown(rows, peers))
     record = {"rows": [r.as_json() for r in rows], "torch_pruning": [p.as_json() for p in peers]}
@@ -68,6 +86,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--formats", default=",".join(FORMATS), help="what is written")
     parser.add_argument("--timeout", type=float, default=240, help="seconds a row may take")
     parser.add_argument("--jobs", type=int, default=1, help="rows measured at a time")
+    parser.add_argument("--update", action="store_true", help="replace the rows of the NAMEs")
     parser.add_argument("--no-peer", action="store_true", help="leave Torch-Pruning out")
     given = parser.parse_args()
     given.forms, given.formats = given.forms.split(","), given.formats.split(",")
@@ -82,6 +101,7 @@ def main() -> None:
     given = arguments()
     rows: list[Row] = []
     peers: list[PeerRow] = []
+    others = recorded() if given.update else ([], [])
     with ThreadPoolExecutor(given.jobs) as pool:
         # Every row waits for a process: a thread each is enough to keep `jobs` of them busy.
         pending = [
@@ -99,8 +119,8 @@ def main() -> None:
             else:
                 rows.append(row)
                 print(f"{row.architecture}, {row.form}: {outcome(row)}", file=sys.stderr)
-            if given.whole:
-                write(rows, peers)
+            if given.whole or given.update:
+                write(replaced(others[0], rows), replaced(others[1], peers))
     print(as_markdown(rows, peers))
     for slow in slow_rows(rows, peers):
         print(f"slow: {slow}", file=sys.stderr)

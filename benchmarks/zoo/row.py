@@ -72,6 +72,12 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Row:
+        """What `as_json` gave, written and read: JSON knows no numbers as keys."""
+        errors = {int(batch): error for batch, error in record["errors"].items()}
+        return cls(**{**record, "errors": errors})
+
 
 def median_seconds(call: Callable[[], object]) -> float:
     """The median processor time of some calls, after one that is not counted.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+from benchmarks.zoo.__main__ import replaced
 from benchmarks.zoo.peer import PeerRow
 from benchmarks.zoo.row import Row
 from benchmarks.zoo.table import as_markdown, broken_promises, slow_rows
@@ -28,6 +30,18 @@ GOOD = Row(
 def test_a_good_row_breaks_nothing() -> None:
     assert list(broken_promises([GOOD])) == []
     assert list(slow_rows([GOOD], [PeerRow("resnet18", graph_seconds=0.15)])) == []
+
+
+def test_a_row_comes_back_from_its_record() -> None:
+    assert Row.from_json(json.loads(json.dumps(GOOD.as_json()))) == GOOD
+
+
+def test_rows_are_replaced_in_the_order_of_the_zoo() -> None:
+    old = [replace(GOOD, architecture=name) for name in ("vgg11_bn", "resnet18", "lstm")]
+    new = [replace(GOOD, coverage=1.0), replace(GOOD, architecture="unet")]
+    found = replaced(old, new)
+    assert [row.architecture for row in found] == ["vgg11_bn", "resnet18", "unet", "lstm"]
+    assert found[1].coverage == 1.0
 
 
 def test_every_promise_can_be_broken() -> None:
