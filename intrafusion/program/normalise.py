@@ -7,6 +7,8 @@ After `normalise`
   `aten.layer_norm.default` and `aten.group_norm.default`;
 - a product with a transposed matrix parameter is `aten.linear.default`;
 - `view`, `flatten` and their kin are `aten.reshape.default`, `chunk` is `aten.split.Tensor`;
+- single steps of recurrent layers are linear layers, sums and products, and start from nothing
+  where they started from zeros;
 - copies, evaluation-mode dropout and assertions are gone, and so is dead code;
 - nodes carry no metadata: shapes come from running the graph.
 """
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.program import torch_private
+from intrafusion.program.cells import gru_cell, lstm_cell, rnn_cell, without_zero_states
 from intrafusion.program.fused import encoder_layer, self_attention
 
 aten = torch.ops.aten
@@ -53,6 +56,7 @@ def normalise(graph: fx.Graph) -> fx.Graph:
         node.replace_all_uses_with(replacement)
         result.erase_node(node)
     result.eliminate_dead_code()
+    without_zero_states(result)
     for node in result.nodes:
         node.meta = {}
     result.lint()
@@ -189,7 +193,14 @@ _FIRST_OUTPUT: dict[Any, Rewrite] = {
 
 def _getitem(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     source, index = node.args
-    if not isinstance(source, fx.Node) or index != 0:
+    if not isinstance(source, fx.Node):
+        return None
+    if source.target is aten.lstm_cell.default:
+        if "states" not in source.meta:
+            source.meta["states"] = lstm_cell(graph, arguments(source))
+        state: fx.Node = source.meta["states"][index]
+        return state
+    if index != 0:
         return None
     rewrite = _FIRST_OUTPUT.get(source.target)
     if rewrite is None or any(user.args[1:] != (0,) for user in source.users if user.users):
@@ -255,6 +266,12 @@ def _chunk(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     return split
 
 
+def _split(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    split = graph.call_function(aten.split.Tensor, node.args, node.kwargs)
+    split.meta["val"] = node.meta["val"]
+    return split
+
+
 def _size(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return graph.call_function(aten.sym_size.int, node.args)
 
@@ -313,6 +330,15 @@ _REWRITES: dict[Any, Rewrite] = {
     aten.chunk.default: _chunk,
     aten._transformer_encoder_layer_fwd.default: lambda graph, node: encoder_layer(
         graph, arguments(node)
+    ),
+    aten.unsafe_chunk.default: _chunk,
+    aten.unsafe_split.Tensor: _split,
+    aten.gru_cell.default: lambda graph, node: gru_cell(graph, arguments(node)),
+    aten.rnn_tanh_cell.default: lambda graph, node: rnn_cell(
+        graph, arguments(node), aten.tanh.default
+    ),
+    aten.rnn_relu_cell.default: lambda graph, node: rnn_cell(
+        graph, arguments(node), aten.relu.default
     ),
     aten.size.int: _size,
     **dict.fromkeys(

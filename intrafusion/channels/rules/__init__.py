@@ -49,6 +49,8 @@ RULES: dict[str, Rule] = {
     "addmm": contraction.addmm,
     "einsum": contraction.einsum,
     "embedding": contraction.embedding,
+    "embedding_bag": contraction.embedding_bag,
+    "bilinear": contraction.bilinear,
     "glu": join.glu,
     "index": index.index,
     "index_select": index.index_select,

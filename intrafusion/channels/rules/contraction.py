@@ -113,6 +113,28 @@ def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) ->
     return (along(_row(made, 1), out.dim() - 1, out.shape),)
 
 
+def embedding_bag(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[Planes]:
+    """Sums, means or maxima of bags of entries, (bags, D), and three lists of numbers."""
+    return [embedding(walk, node, args, kwargs, out[0]), *[()] * (len(out) - 1)]
+
+
+def bilinear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+    """x (…, I) · W (O, I, J) · y (…, J) + b (O,): W reads both, its rows make new channels."""
+    x, y, weight, bias = (*args, None)[:4]
+    values = []
+    for read, dim in ((x, 1), (y, 2)):
+        contract(walk, node, read, -1, weight, dim)
+        planes = tuple(plane.narrow(-1, 0, 1) for plane in read.without(-1))
+        values.append(Value(read.meta.narrow(-1, 0, 1), planes))
+    if (made := weight.plane_along(0)) is not None:
+        walk.produce(made)
+        labels = _row(made, 0)
+        values.append(Value(out.new_empty(labels.shape), (labels,)))
+    if bias is not None:
+        values.append(bias)
+    return merge(walk, node, values, out.shape)
+
+
 def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: int) -> Planes:
     """Sum `a` along `a_dim` against `b` along `b_dim`: what meets there is one channel.
 
