@@ -10,12 +10,12 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import intrafusion
-from intrafusion.api import Problem
 from service.api import artifacts, compress, datasets, events, jobs, meta, models, partial_uploads
 from service.api.deps import Resources
 from service.auth import RateLimit
 from service.logs import configure_logging
 from service.metrics import Metrics
+from service.openapi import describe
 from service.problems import install_problems
 from service.queue import Queue
 from service.requests import BodyLimit, RequestMiddleware
@@ -81,26 +81,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lambda: Response(metrics.text(), media_type=CONTENT_TYPE_LATEST),
         include_in_schema=False,
     )
-    _describe_problems(app)
+    describe(app)
     send_last_spans = trace(app)
     return app
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Let the OpenAPI document tell of problems instead of FastAPI's own validation errors."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, object]:
-        document = generate()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema()
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                described = operation["responses"].get("422", {}).get("content", {})
-                if "application/json" in described:
-                    del operation["responses"]["422"]
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

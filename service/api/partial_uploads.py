@@ -108,6 +108,7 @@ def _metadata(header: str) -> dict[str, str]:
 @router.head(
     "/{upload_id}",
     operation_id="stat_upload",
+    response_class=Response,
     dependencies=_TUS,
     responses=_MISSING,
 )

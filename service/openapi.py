@@ -1,0 +1,92 @@
+"""The OpenAPI document: errors as problems, and an example in every schema.
+
+`python -m service.openapi > docs/openapi.json` writes the committed copy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fastapi import FastAPI
+
+from intrafusion.api import Problem
+from intrafusion.errors import ErrorCode
+from service.problems import responses
+
+_ANYWHERE = {
+    str(status): answer
+    for status, answer in responses(
+        ErrorCode.BAD_REQUEST,
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.TOO_MANY_REQUESTS,
+    ).items()
+}
+_TOO_LARGE = responses(ErrorCode.UPLOAD_TOO_LARGE)[413]
+_VALIDATION = ("HTTPValidationError", "ValidationError")
+
+
+def describe(app: FastAPI) -> None:
+    """Let `app.openapi()` tell of problems and examples."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        for name in _VALIDATION:
+            schemas.pop(name, None)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                described = operation["responses"].get("422", {}).get("content", {})
+                if "application/json" in described:
+                    del operation["responses"]["422"]
+                if "security" in operation:
+                    operation["responses"] = _ANYWHERE | operation["responses"]
+                if "requestBody" in operation:
+                    operation["responses"].setdefault("413", _TOO_LARGE)
+        for name, schema in schemas.items():
+            schema["examples"] = [examples()[name]]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+@cache
+def examples() -> dict[str, Any]:
+    """An example of each schema by its name, most of them parts of one job that was run."""
+    text = resources.files("service").joinpath("examples.json").read_text()
+    told: dict[str, Any] = json.loads(text)
+    job, report = told["Job"], told["CompressionReport"]
+    told["JobResult"] = job["result"]
+    told["GateOutcome"] = job["gates"]
+    told["GateCheck"] = job["gates"]["checks"][0]
+    told["JobProgress"] = job["progress"]
+    told["Measurement"] = report["after"]
+    told["Latency"] = report["after"]["latency"]
+    told["Fidelity"] = report["fidelity"]
+    told["GroupReport"] = report["groups"][0]
+    told["CompensationReport"] = report["compensation"]
+    told["SearchReport"] = report["search"]
+    told["TryReport"] = report["search"]["tries"][0]
+    told["CompressionSpec"] = report["spec"]
+    for name in ("Model", "Dataset", "Job", "Event", "Artifact", "ArchitectureName", "Method"):
+        told[f"Page_{name}_"] = {"data": [told[name]], "next": None}
+    return told
+
+
+def main() -> None:
+    """Print the document."""
+    from service.main import create_app
+    from service.settings import Settings
+
+    document = create_app(Settings()).openapi()
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
