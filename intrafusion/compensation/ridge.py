@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,10 +17,13 @@ BLOCK_ROWS = 4096
 class Rows:
     """What a layer reads and what it should put out, row by row, on the same samples.
 
+    The layer is in g parts, each with inputs of its own: 1 where every output reads every input,
+    one per channel in a depthwise convolution or a norm.
+
     Attributes:
-        read: U (rows, d…), the compressed input: for a convolution all channels and taps.
-        wanted: Y (rows, o), what the original put out, mapped to the kept channels.
-        added: (rows, o), what is added to the output before the nonlinearity that follows.
+        read: U (rows, g, d), the compressed input: for a convolution all channels and taps.
+        wanted: Y (rows, g·o), what the original put out, mapped to the kept channels.
+        added: (rows, g·o), what is added to the output before the nonlinearity that follows.
         low: below this the nonlinearity is flat (0 for ReLU); None where there is none.
         high: above this it is flat (6 for ReLU6); None where it is not.
     """
@@ -31,25 +34,24 @@ class Rows:
     low: float | None = None
     high: float | None = None
 
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def __getitem__(self, some: slice) -> Rows:
+        added = None if self.added is None else self.added[some]
+        return replace(self, read=self.read[some], wanted=self.wanted[some], added=added)
+
 
 @dataclass(frozen=True)
 class Solution:
-    """W (o, d) and b (o,), or None where the layer has no bias.
-
-    `own` says that every output has d inputs of its own, as in a depthwise convolution.
-    """
+    """W (g, o, d) and b (g·o,), or None where the layer has no bias."""
 
     weight: Tensor
     bias: Tensor | None
-    own: bool = False
 
     def __call__(self, read: Tensor) -> Tensor:
-        """The outputs (rows, o) for what is read."""
-        weight = self.weight.to(read)
-        if self.own:
-            out = torch.einsum("rod,od->ro", read.reshape(len(read), *weight.shape), weight)
-        else:
-            out = read.flatten(1) @ weight.T
+        """The outputs (rows, g·o) for what is read (rows, g, d)."""
+        out = _by_part(read, self.weight.to(read))
         return out if self.bias is None else out + self.bias.to(read)
 
 
@@ -63,54 +65,33 @@ def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Soluti
 
     Args:
         rows: the samples.
-        prior: W₀ (o, d), plain fusion. λ → ∞ gives it back.
-        ridge: λ, as a share of the mean variance of the inputs.
+        prior: W₀ (g, o, d), plain fusion. λ → ∞ gives it back.
+        ridge: λ, as a share of the mean variance of each part's inputs.
         intercept: whether the layer has a bias.
     """
-    read = rows.read.flatten(1)
+    read = rows.read
     mean_read = read.double().mean(0) if intercept else torch.zeros_like(read[0]).double()
     read = read - mean_read.to(read)
     covariance = _product(read, read)
-    strength = ridge * float(covariance.diagonal().mean())
-    if strength <= 0:
-        # A constant input says nothing about W: only the offset is wrong.
-        strength = 1.0
-    covariance.diagonal().add_(strength)
+    strength = ridge * covariance.diagonal(dim1=1, dim2=2).mean(1)
+    # A constant input says nothing about W: only the offset is wrong.
+    strength = torch.where(strength > 0, strength, torch.ones_like(strength))
+    covariance.diagonal(dim1=1, dim2=2).add_(strength[:, None])
     factor = _factored(covariance)
-    pull = strength * prior.to(covariance)
+    pull = strength[:, None, None] * prior.to(covariance)
 
     def fit(wanted: Tensor) -> Solution:
         mean_wanted = wanted.double().mean(0)
-        cross = _product(wanted - mean_wanted.to(wanted) if intercept else wanted, read)
-        weight = torch.cholesky_solve((cross + pull).T, factor).T
-        return Solution(weight, mean_wanted - weight @ mean_read if intercept else None)
+        centred = wanted - mean_wanted.to(wanted) if intercept else wanted
+        cross = _product(centred.reshape(len(centred), *prior.shape[:2]), read)
+        weight = torch.cholesky_solve((cross + pull).mT, factor).mT
+        offset = mean_wanted - _by_part(mean_read[None], weight)[0]
+        return Solution(weight, offset if intercept else None)
 
     solution = fit(rows.wanted)
     for _ in range(FLAT_ROUNDS if _has_flat_part(rows) else 0):
         solution = fit(_relaxed(rows, solution(rows.read)))
     return solution
-
-
-def solve_channels(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Solution:
-    """The same for layers whose every output reads d inputs of its own: U is (rows, o, d).
-
-    A depthwise convolution has its taps, a norm the one value. λ is a share of each output's
-    own mean variance.
-    """
-    read, wanted = rows.read.reshape(len(rows.read), *prior.shape).double(), rows.wanted.double()
-    mean_read = read.mean(0) if intercept else torch.zeros_like(read[0])
-    mean_wanted = wanted.mean(0) if intercept else torch.zeros_like(wanted[0])
-    centred = read - mean_read
-    covariance = torch.einsum("rod,roe->ode", centred, centred) / len(read)
-    strength = ridge * covariance.diagonal(dim1=1, dim2=2).mean(1)
-    strength = torch.where(strength > 0, strength, torch.ones_like(strength))
-    covariance.diagonal(dim1=1, dim2=2).add_(strength[:, None])
-    cross = torch.einsum("rod,ro->od", centred, wanted - mean_wanted) / len(read)
-    right = cross + strength[:, None] * prior.double()
-    factor = _factored(covariance)
-    weight = torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
-    bias = mean_wanted - (weight * mean_read).sum(1) if intercept else None
-    return Solution(weight, bias, own=True)
 
 
 def residual(rows: Rows, solution: Solution) -> float:
@@ -140,6 +121,13 @@ def _factored(covariance: Tensor) -> Tensor:
     return factor
 
 
+def _by_part(read: Tensor, weight: Tensor) -> Tensor:
+    """(rows, g, d) through (g, o, d): (rows, g·o)."""
+    if len(weight) == 1:
+        return read[:, 0] @ weight[0].T
+    return torch.einsum("rgd,god->rgo", read, weight).flatten(1)
+
+
 def _has_flat_part(rows: Rows) -> bool:
     return rows.low is not None or rows.high is not None
 
@@ -156,9 +144,9 @@ def _relaxed(rows: Rows, predicted: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ b / rows in float64, from float32 products of blocks of rows."""
-    total = torch.zeros(a.shape[1], b.shape[1], dtype=torch.float64, device=a.device)
+    """aᵀ b / rows of each part (g, …) in float64, from float32 products of blocks of rows."""
+    total = a.new_zeros(a.shape[1], a.shape[2], b.shape[2], dtype=torch.float64)
     for start in range(0, a.shape[0], BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        total += (a[block].T @ b[block]).double()
+        total += (a[block].permute(1, 2, 0) @ b[block].transpose(0, 1)).double()
     return total / a.shape[0]

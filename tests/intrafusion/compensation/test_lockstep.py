@@ -9,7 +9,8 @@ import torch
 
 from intrafusion import CompressionSpec, Dataset, compress
 from intrafusion.channels import analyse, remove
-from intrafusion.compensation import lockstep, refit
+from intrafusion.compensation import refit
+from intrafusion.compensation.layers import affine
 from intrafusion.folding import fold_batch_norm
 from intrafusion.fusion import FusionMap, fuse, fusion_map
 from intrafusion.program import Program
@@ -68,7 +69,7 @@ def test_wide_layers_are_refitted_by_one_matrix_for_all_taps(
     program = program_of("resnet")
     analysis, maps, removal = pruned(program)
     samples = (example(256, seed=3),)
-    monkeypatch.setattr(lockstep, "WIDE", 10)
+    monkeypatch.setattr(affine, "WIDE", 10)
     fitted = refit(analysis, removal, maps, samples)
     corrected = replace(removal.program, tensors=fitted.tensors)
     assert distance(corrected, program) < 0.6 * distance(removal.program, program)
