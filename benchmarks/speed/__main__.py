@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed import cost, plan
+from benchmarks.speed import cost, lockstep, plan
 from benchmarks.speed.part import Part, Row
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PARTS: Mapping[str, Part] = {
     "cost": cost.PART,
     "plan": plan.PART,
+    "lockstep": lockstep.PART,
 }
 
 

@@ -20,8 +20,8 @@ IN_MEMORY = 1 << 30
 class Shelf:
     """Holds tensors, and nests of them, under keys; a context that leaves no file behind."""
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
-        self._free = in_memory
+    def __init__(self) -> None:
+        self._free = IN_MEMORY
         self._held: dict[Hashable, Any] = {}
         self._files: dict[Hashable, Path] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None

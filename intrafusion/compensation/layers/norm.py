@@ -62,8 +62,8 @@ class Norm(Layer):
         if self.has_statistics:
             return value
         if name_of(self.node) == "layer_norm":
-            return functional.layer_norm(value, given[1], None, None, given[4])
-        return functional.group_norm(value, given[1], None, None, given[4])
+            return functional.layer_norm(value, given[1], None, None, *given[4:5])
+        return functional.group_norm(value, given[1], None, None, *given[4:5])
 
     def refit(self, sides: Sides, rows: dict[str, Tensor], seen: int, ridge: float) -> Fit:
         fitted = Rows(rows["read"], rows["wanted"], None, *flat_parts(self.node))

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from intrafusion import CompressionSpec, Dataset, compress
+from intrafusion import CompressionSpec, Dataset, compress, load
 from intrafusion.channels import analyse, remove
-from intrafusion.compensation import refit
+from intrafusion.compensation import lockstep, refit, shelf
 from intrafusion.compensation.layers import affine
 from intrafusion.folding import fold_batch_norm
 from intrafusion.fusion import FusionMap, fuse, fusion_map
@@ -105,3 +106,72 @@ def test_fused_channels_get_their_spread_back() -> None:
     assert 0.6 < float(spread) < 1.6
     assert relative_error(corrected(example()), program(example())) > 1e-3
     assert len(analysis.groups) == 4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_infinite_ridge_leaves_plain_fusion(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Biases are free: they take the mean error, whatever the ridge.
+    monkeypatch.setattr(lockstep, "RIDGE", 1e12)
+    analysis, maps, removal = pruned(program_of(name))
+    fitted = refit(analysis, removal, maps, (example(64, seed=3),))
+    assert fitted.layers > 0
+    for tensor in (n for n, t in removal.program.tensors.items() if t.dim() > 1):
+        torch.testing.assert_close(
+            fitted.tensors[tensor], removal.program.tensors[tensor], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parts_and_disk_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    analysis, maps, removal = pruned(program_of(name))
+    samples = (example(24, seed=3),)  # few enough for every position to be looked at
+    whole = refit(analysis, removal, maps, samples)
+    monkeypatch.setattr(lockstep, "samples_at_a_time", lambda analysis: 5)
+    monkeypatch.setattr(shelf, "IN_MEMORY", 0)
+    parted = refit(analysis, removal, maps, samples)
+    first, second = (replace(removal.program, tensors=f.tensors) for f in (whole, parted))
+    assert distance(second, first) < 1e-3
+    assert parted.holdout_error == pytest.approx(whole.holdout_error, rel=1e-3)
+
+
+class Grouped(nn.Sequential):
+    """A grouped and a transposed convolution between norms that cannot be folded."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(16, 24, 3, padding=1, groups=4),
+            nn.GELU(),
+            nn.GroupNorm(4, 24),
+            nn.ConvTranspose2d(24, 12, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(12, 12, 3, groups=12),
+            nn.Conv2d(12, 5, 3),
+        )
+
+
+class Tokens(nn.Module):
+    """A perceptron behind a layer norm, over the columns of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(48, 32)
+        self.norm = nn.LayerNorm(32)
+        self.mlp = nn.Sequential(nn.Linear(32, 40), nn.GELU(), nn.Linear(40, 32))
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images.permute(0, 3, 1, 2).flatten(2))
+        return self.head(self.norm(tokens + self.mlp(tokens)).mean(1))
+
+
+@pytest.mark.parametrize(("network", "layers"), [(Grouped, 5), (Tokens, 4)])
+def test_layers_of_every_kind_are_refitted(network: type[nn.Module], layers: int) -> None:
+    torch.manual_seed(0)
+    program = load(network().eval(), input_shapes=[(1, 3, 16, 16)])
+    analysis, maps, removal = pruned(program)
+    fitted = refit(analysis, removal, maps, (example(256, seed=3),))
+    corrected = replace(removal.program, tensors=fitted.tensors)
+    assert fitted.layers >= layers
+    assert distance(corrected, program) < 0.6 * distance(removal.program, program)
