@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from intrafusion.evaluation.cost import macs
+    from intrafusion.evaluation.landscape import loss_landscape
     from intrafusion.evaluation.latency import latencies
     from intrafusion.evaluation.measuring import Evaluation, evaluate
 
 _HOMES = {
     "Evaluation": "intrafusion.evaluation.measuring",
     "evaluate": "intrafusion.evaluation.measuring",
+    "loss_landscape": "intrafusion.evaluation.landscape",
     "latencies": "intrafusion.evaluation.latency",
     "macs": "intrafusion.evaluation.cost",
 }
 
-__all__ = ["Evaluation", "evaluate", "latencies", "macs"]
+__all__ = ["Evaluation", "evaluate", "latencies", "loss_landscape", "macs"]
 
 
 def __getattr__(name: str) -> Any:
