@@ -36,6 +36,7 @@ benchmarks: install  ## Every table of benchmarks/results, measured again: hours
 	$(BIN)/python -m benchmarks.first_slice
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.rounding
 	$(BIN)/python -m benchmarks.zoo --jobs 2
 
 hooks: install   ## Check each commit with ruff and mypy before it is made

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from intrafusion.budget import ALLOCATIONS, EXPECTING
+from intrafusion.budget.rounding import multiples
 from intrafusion.channels import Group, remove
 from intrafusion.evaluation import macs
 from intrafusion.importance.context import Context, Criterion
@@ -14,6 +15,7 @@ from intrafusion.inspection import group_report
 from intrafusion.program import Program
 from intrafusion.program.precision import narrowed
 from intrafusion.report import GroupReport, Measurement
+from intrafusion.spec import CompressionSpec
 
 
 def sizes(
@@ -30,7 +32,7 @@ def sizes(
 
 
 def groups(
-    context: Context, criterion: Criterion, allocation: str, counts: Mapping[Group, int]
+    context: Context, criterion: Criterion, spec: CompressionSpec, counts: Mapping[Group, int]
 ) -> list[GroupReport]:
     """What every group would keep, and with samples the error expected of it.
 
@@ -38,12 +40,13 @@ def groups(
     """
     curves: Mapping[Group, torch.Tensor] = {}
     if context.samples is not None:
-        known = allocation if allocation in EXPECTING else EXPECTING[0]
+        known = spec.allocation if spec.allocation in EXPECTING else EXPECTING[0]
         curves = ALLOCATIONS.get(known)(context, criterion)
+    steps = multiples(context.analysis, spec)
     reports = []
     for group in context.analysis.groups:
         kept = counts.get(group, len(group))
         expected = float(curves[group][kept]) if group in curves else None
-        report = group_report(context.analysis, group, kept)
+        report = group_report(context.analysis, group, kept, steps[group])
         reports.append(report.model_copy(update={"expected_error": expected}))
     return reports

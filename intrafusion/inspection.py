@@ -31,7 +31,7 @@ def inspect(program: Program) -> InspectionReport:
     )
 
 
-def group_report(analysis: Analysis, group: Group, kept: int) -> GroupReport:
+def group_report(analysis: Analysis, group: Group, kept: int, round_to: int = 1) -> GroupReport:
     """What became of a group of the program of `analysis`: so many of its units were `kept`."""
     tensors = analysis.program.tensors
     touched = 0
@@ -43,6 +43,7 @@ def group_report(analysis: Analysis, group: Group, kept: int) -> GroupReport:
         name=group.name,
         units=len(group),
         kept=kept,
+        round_to=round_to,
         layers=[str(binding) for binding in group.bindings],
         parameter_share=touched / max(1, analysis.program.parameter_count),
         warnings=list(group.warnings),

@@ -14,6 +14,7 @@ import intrafusion
 from intrafusion import forecast
 from intrafusion.budget.allocator import Allocator, need_of_allocation
 from intrafusion.budget.latency import within_latency
+from intrafusion.budget.rounding import multiples
 from intrafusion.budget.search import judges, smallest
 from intrafusion.calibration import Dataset, inversion
 from intrafusion.calibration.datasets import check_fits, load_dataset
@@ -94,6 +95,7 @@ def compress(
         made, search = _within_budget(job, start)
         with clock.step("evaluate"):
             result = evaluate(program, made.program, measured_on or job.judged_on, given)
+    analysis, steps = start.context.analysis, multiples(start.context.analysis, spec)
     return Compression(
         made.program,
         CompressionReport(
@@ -106,8 +108,8 @@ def compress(
             after=result.after,
             fidelity=result.fidelity,
             groups=[
-                group_report(start.context.analysis, group, made.counts.get(group, len(group)))
-                for group in start.context.analysis.groups
+                group_report(analysis, group, made.counts.get(group, len(group)), steps[group])
+                for group in analysis.groups
             ],
             compensation=made.compensation,
             search=search,
@@ -157,7 +159,7 @@ def plan(
         job, start = _prepared(job)
         counts, decided, search = _allocate(job, start)
         before, after = forecast.sizes(program, start.context, counts)
-        groups = forecast.groups(start.context, job.criterion, decided.allocation, counts)
+        groups = forecast.groups(start.context, job.criterion, decided, counts)
     errors = [group.expected_error for group in groups if group.expected_error is not None]
     return PlanReport(
         source=program.source,

@@ -119,6 +119,9 @@ class GroupReport(ReportModel):
     name: str = Field(description="Name of the group: its first producer.")
     units: int
     kept: int
+    round_to: int = Field(
+        default=1, description="`kept` is a multiple of this, unless all units are kept."
+    )
     layers: list[str] = Field(
         description="Parameters the group runs through, as `name[dimension]`."
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from intrafusion.budget import ALLOCATIONS
 from intrafusion.budget.greedy import ladder, spend
+from intrafusion.budget.rounding import multiples
 from intrafusion.budget.size import Floats, Size, macs, parameters, units
 from intrafusion.channels import Group
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -91,6 +92,10 @@ class Allocator:
         return own_sparsities(self.context.analysis, self.spec)
 
     @cached_property
+    def _multiples(self) -> dict[Group, int]:
+        return multiples(self.context.analysis, self.spec)
+
+    @cached_property
     def _curves(self) -> dict[Group, Floats]:
         curves = ALLOCATIONS.get(self.spec.allocation)(self.context, self.criterion)
         return {group: curve.cpu().numpy() for group, curve in curves.items()}
@@ -116,8 +121,9 @@ class Allocator:
 
     def _at(self, sparsity: float) -> list[int]:
         """What groups keep when the open ones lose that share of their units."""
-        kept, step = [], self.spec.round_to
+        kept = []
         for group, own in self._own.items():
+            step = self._multiples[group]
             count = _left(group, sparsity if own is None else own)
             kept.append(min(len(group), math.ceil(count / step) * step))
         return kept
@@ -138,7 +144,7 @@ class Allocator:
         ladders, errors = [], []
         for (group, own), count in zip(self._own.items(), uniform, strict=True):
             judged = own is None and group in self._curves
-            ladders.append(ladder(len(group), self.spec.round_to) if judged else [count])
+            ladders.append(ladder(len(group), self._multiples[group]) if judged else [count])
             errors.append(self._curves[group] if judged else np.zeros(len(group) + 1))
         return spend(ladders, errors, size, goal)
 

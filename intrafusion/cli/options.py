@@ -280,9 +280,14 @@ Steps = Annotated[
     ),
 ]
 RoundTo = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--round-to", help="Round kept units up to a multiple of this.", rich_help_panel=_SPEC
+        "--round-to",
+        metavar="N",
+        help="Round kept units up to a multiple of this. 16 for wide depthwise convolutions, else "
+        "1, unless given.",
+        show_default=False,
+        rich_help_panel=_SPEC,
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result.", rich_help_panel=_SPEC)]

@@ -61,7 +61,7 @@ def submit(
     attention: o.Attention = "width",
     joint_steps: o.JointSteps = None,
     steps: o.Steps = o.SPEC_DEFAULTS.steps,
-    round_to: o.RoundTo = o.SPEC_DEFAULTS.round_to,
+    round_to: o.RoundTo = None,
     seed: o.Seed = o.SPEC_DEFAULTS.seed,
     gate_accuracy_drop: g.GateAccuracyDrop = None,
     min_speedup: g.MinSpeedup = None,

@@ -46,5 +46,5 @@ def test_a_sample_or_two_are_enough_to_work(count: int) -> None:
 
 def test_without_samples_there_is_nothing_to_measure_on() -> None:
     with pytest.raises(IntraFusionError, match="'measured' needs samples") as caught:
-        compress(program_of("vgg"), CompressionSpec(allocation="measured"))
+        compress(program_of("vgg"), CompressionSpec(allocation="measured", compensation="none"))
     assert caught.value.code is ErrorCode.DATASET_TOO_SMALL
