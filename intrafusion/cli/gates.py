@@ -14,6 +14,8 @@ from intrafusion.cli.exits import Exit
 from intrafusion.errors import ErrorCode, IntraFusionError
 
 _PANEL = "Gates"
+_FLAGS = {"max_accuracy_drop": "--gate-accuracy-drop"}
+"""Where a gate's flag is not its name: the spec has a budget of that name."""
 
 GateAccuracyDrop = Annotated[
     float | None,
@@ -72,7 +74,8 @@ def build_gates(
         return Gates.model_validate(asked)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        field = str(first["loc"][0])
+        flag = _FLAGS.get(field, "--" + field.replace("_", "-"))
         raise IntraFusionError(
             ErrorCode.INVALID_SPEC,
             f"{flag} {first['input']!r}: {first['msg']}.",

@@ -36,7 +36,8 @@ _BEARER = HTTPBearer(
 )
 
 
-def _resources(request: Request) -> Resources:
+# Coroutines although they wait for nothing: FastAPI would send plain functions to a thread.
+async def _resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
@@ -44,15 +45,15 @@ def _resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(_resources)]
 
 
-def _settings(resources: ResourcesDep) -> Settings:
+async def _settings(resources: ResourcesDep) -> Settings:
     return resources.settings
 
 
-def _database(resources: ResourcesDep) -> Database:
+async def _database(resources: ResourcesDep) -> Database:
     return resources.database
 
 
-def _blobs(resources: ResourcesDep) -> Blobs:
+async def _blobs(resources: ResourcesDep) -> Blobs:
     return resources.blobs
 
 

@@ -60,7 +60,7 @@ SUBMIT_ERRORS = (
 )
 
 
-def _only_jobs(
+async def _only_jobs(
     status: Annotated[
         list[JobStatus] | None, Query(description="Only jobs in one of these states.")
     ] = None,

@@ -31,7 +31,7 @@ PART = "application/offset+octet-stream"
 T = TypeVar("T")
 
 
-def _check_version(
+async def _check_version(
     response: Response, tus_resumable: Annotated[str | None, Header()] = None
 ) -> None:
     response.headers["Tus-Resumable"] = VERSION

@@ -322,6 +322,8 @@ def test_no_server_exits_4_and_says_so(model: Path) -> None:
         (["-o", "small.bin"], "no ending that names a format"),
         (["--calibration", "absent.npz"], "absent.npz"),
         (["--nonesuch"], "--nonesuch"),
+        (["--gate-accuracy-drop", "2", "--evaluation", "README.md"], "--gate-accuracy-drop"),
+        (["--min-speedup", "-1"], "--min-speedup"),
     ],
 )
 def test_wrong_usage_exits_2_and_sends_nothing(
