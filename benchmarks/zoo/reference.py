@@ -197,7 +197,9 @@ def _rms_norm(
 
 
 def _mean(mask: Tensor, x: Tensor, dims: list[int], keepdim: bool = False, **_: Any) -> Tensor:
-    return (x * mask).sum(dims, keepdim=keepdim) / mask.sum(dims, keepdim=keepdim)
+    # A line of which nothing stays is gone itself, and must not be NaN.
+    count = mask.sum(dims, keepdim=keepdim).clamp_min(1)
+    return (x * mask).sum(dims, keepdim=keepdim) / count
 
 
 def _variance(
