@@ -76,6 +76,8 @@ def scalable_atoms(graph: fx.Graph, walk: Walk) -> Tensor:
     changing something else.
     """
     failed: set[int] = set()
+    if not walk.contractions:
+        return torch.zeros(walk.atoms, dtype=torch.bool)
     uses = count_uses(graph)
     while True:
         search = _Search(walk, uses, failed)
