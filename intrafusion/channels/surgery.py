@@ -111,6 +111,8 @@ def _is_kept(plane: Tensor, found: Tensor, alive: Tensor, followed: Tensor) -> b
     `found` may tell more apart: a grouped convolution left with one filter per group is a
     depthwise one.
     """
+    if set(varying(plane)).isdisjoint(varying(found)):
+        return False
     dims = {*varying(plane), *varying(found)}
     wanted, labels = _left(plane, dims, alive), _left(found, dims, alive)
     known = followed[wanted]
