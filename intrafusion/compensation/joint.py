@@ -9,14 +9,16 @@ What has become better on samples kept out of the fit is kept, else nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from intrafusion.channels.walk import walk
 from intrafusion.effort import affordable
+from intrafusion.importance.sensitivity import samples_at_a_time
 from intrafusion.program import Program
 
 BATCH = 64
@@ -30,6 +32,8 @@ HOLDOUT = 10
 CHECKS = 10
 """How often the samples kept out are looked at."""
 STEPS = 300
+LOOKED_AT = 512
+"""Of the samples kept out at most so many are looked at."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +85,30 @@ def refit_jointly(
     seen, unseen = tuple(x[~held] for x in samples), tuple(x[held] for x in samples)
     if not len(unseen[0]):
         unseen = seen
+    unseen = tuple(x[:LOOKED_AT] for x in unseen)
     student = _Student(compressed)
-    wanted = original.outputs(*unseen)
+    size = samples_at_a_time(original, walk(original))
+    wanted = _outputs(original, unseen, size)
     scales = [_scale(output) for output in wanted]
     generator = torch.Generator().manual_seed(seed)
-    before = best = student.error(unseen, wanted, scales)
+    before = best = student.error(unseen, wanted, scales, size)
     optimiser = torch.optim.Adam(student.parameters, lr=RATE * before**0.5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     result = compressed
     for step in range(1, steps + 1):
         batch = _mixed(seen, generator)
-        loss = student.distance(batch, original.outputs(*batch), scales)
-        gradients = torch.autograd.grad(loss, student.parameters, materialize_grads=True)
-        for parameter, gradient in zip(student.parameters, gradients, strict=True):
-            parameter.grad = gradient
+        optimiser.zero_grad(set_to_none=False)
+        for part in _in_parts(batch, size):
+            loss = student.distance(part, original.outputs(*part), scales)
+            gradients = torch.autograd.grad(loss, student.parameters, materialize_grads=True)
+            for parameter, gradient in zip(student.parameters, gradients, strict=True):
+                share = gradient * (len(part[0]) / len(batch[0]))
+                parameter.grad = share if parameter.grad is None else parameter.grad + share
         optimiser.step()
         schedule.step()
         progress(step, steps)
         if step % max(1, steps // CHECKS) == 0 or step == steps:
-            error = student.error(unseen, wanted, scales)
+            error = student.error(unseen, wanted, scales, size)
             if error < best:
                 best, result = error, student.program()
     return JointRefit(result, steps, before, best)
@@ -126,24 +135,41 @@ class _Student:
     ) -> Tensor:
         """Mean squared difference of the outputs, relative to their variance, over all outputs."""
         with torch.enable_grad():
-            found = self._network(*inputs)
-            parts = [
-                (a - b).square().mean() * scale
-                for a, b, scale in zip(found, wanted, scales, strict=True)
-                if _is_real(b)
-            ]
-            return torch.stack(parts).mean()
+            return _distance(self._network(*inputs), wanted, scales)
 
     def error(
-        self, inputs: Sequence[Tensor], wanted: Sequence[Any], scales: Sequence[Tensor]
+        self, inputs: Sequence[Tensor], wanted: Sequence[Any], scales: Sequence[Tensor], size: int
     ) -> float:
-        """The same as a number, without mixing."""
-        return float(self.distance(inputs, wanted, scales).detach())
+        """The same as a number, from `size` samples at a time."""
+        found = _outputs(self.program(), inputs, size)
+        return float(_distance(found, wanted, scales))
 
     def program(self) -> Program:
         """The program with the parameters as they are now."""
         now = {name: p.detach().clone() for name, p in self._named.items()}
         return replace(self._program, tensors={**self._program.tensors, **now})
+
+
+def _distance(found: Sequence[Any], wanted: Sequence[Any], scales: Sequence[Tensor]) -> Tensor:
+    parts = [
+        (a - b).square().mean() * scale
+        for a, b, scale in zip(found, wanted, scales, strict=True)
+        if _is_real(b)
+    ]
+    return torch.stack(parts).mean()
+
+
+def _in_parts(samples: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    for start in range(0, len(samples[0]), size):
+        yield tuple(x[start : start + size] for x in samples)
+
+
+def _outputs(program: Program, samples: Sequence[Tensor], size: int) -> tuple[Any, ...]:
+    """The outputs on all samples, `size` of them at a time."""
+    found = [program.outputs(*part) for part in _in_parts(samples, size)]
+    return tuple(
+        torch.cat(o) if isinstance(o[0], Tensor) else o[0] for o in zip(*found, strict=True)
+    )
 
 
 def _mixed(samples: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, ...]:

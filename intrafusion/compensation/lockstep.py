@@ -128,7 +128,7 @@ class _Run:
         analysis, twins = sides.analysis, sides.removal.twins
         self.layers = {twins[node]: layer for node, layer in due.items()}
         total = len(samples[0])
-        self.parts = parts(total, samples_at_a_time(analysis))
+        self.parts = parts(total, samples_at_a_time(analysis.program, analysis.walk))
         self.ridge = RIDGE if total >= FEW_SAMPLES else RIDGE_OF_FEW
         self.generator = torch.Generator().manual_seed(seed)
         partners = {

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels import Analysis, Group
-from intrafusion.channels.walk import Value
+from intrafusion.channels.walk import Value, Walk
 from intrafusion.importance.activations import Reading, readings
+from intrafusion.program import Program
 
 MAX_ROWS = 20_000
 """Positions looked at per reading, over all samples."""
@@ -63,7 +64,7 @@ def sense(
     watch = _Watch(analysis, {reading.node for own in where.values() for reading in own})
     generator = torch.Generator().manual_seed(seed)
     sums = {group: [_Sums(len(group)) for _ in own] for group, own in where.items()}
-    total, per_batch = len(samples[0]), samples_at_a_time(analysis)
+    total, per_batch = len(samples[0]), samples_at_a_time(analysis.program, analysis.walk)
     rows = max(1, MAX_ROWS * per_batch // max(per_batch, total))
     for start in range(0, total, per_batch):
         values = watch.on(tuple(x[start : start + per_batch] for x in samples))
@@ -74,14 +75,14 @@ def sense(
     return {group: tuple(sum_.sensed(total) for sum_ in own) for group, own in sums.items()}
 
 
-def samples_at_a_time(analysis: Analysis) -> int:
+def samples_at_a_time(program: Program, walk: Walk) -> int:
     """How many samples a forward and backward pass may hold the activations of, at least 1."""
     held = sum(
         value.meta.numel() * value.meta.element_size()
-        for node, value in analysis.walk.values.items()
+        for node, value in walk.values.items()
         if node.op == "call_function" and isinstance(value, Value) and value.data is None
     )
-    samples = max(1, len(analysis.program.example_inputs[0]))
+    samples = max(1, len(program.example_inputs[0]))
     return max(1, BATCH_BYTES * samples // max(1, held))
 
 

@@ -126,7 +126,7 @@ def test_parts_and_disk_change_nothing(name: str, monkeypatch: pytest.MonkeyPatc
     analysis, maps, removal = pruned(program_of(name))
     samples = (example(24, seed=3),)  # few enough for every position to be looked at
     whole = refit(analysis, removal, maps, samples)
-    monkeypatch.setattr(lockstep, "samples_at_a_time", lambda analysis: 5)
+    monkeypatch.setattr(lockstep, "samples_at_a_time", lambda program, walk: 5)
     monkeypatch.setattr(shelf, "IN_MEMORY", 0)
     parted = refit(analysis, removal, maps, samples)
     first, second = (replace(removal.program, tensors=f.tensors) for f in (whole, parted))
