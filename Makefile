@@ -36,6 +36,7 @@ benchmarks: install  ## Every table of benchmarks/results, measured again: hours
 	$(BIN)/python -m benchmarks.first_slice
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.rounding
 	$(BIN)/python -m benchmarks.zoo --jobs 2
 
