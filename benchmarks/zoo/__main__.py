@@ -69,10 +69,21 @@ def replaced(old: Iterable[AnyRow], new: Iterable[AnyRow]) -> list[AnyRow]:
     return [rows[key] for key in sorted(rows, key=lambda k: (names.index(k[0]), forms.index(k[1])))]
 
 
+def unmeasured(rows: Iterable[Row]) -> str:
+    """What is missing in `rows`, as a section of its own; "" where nothing is."""
+    found = {(row.architecture, row.form) for row in rows}
+    lines = [
+        f"- {architecture.name}: {', '.join(missing)}"
+        for architecture in ZOO
+        if (missing := [f for f in _DEFAULT_FORMS if (architecture.name, f) not in found])
+    ]
+    return "\n".join(["", "## Not measured yet", "", *lines, ""]) if lines else ""
+
+
 def write(rows: Sequence[Row], peers: Sequence[PeerRow]) -> None:
     """Keep the results so far: a run of hours may be cut short."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "zoo.md").write_text(as_markdown(rows, peers))
+    (RESULTS / "zoo.md").write_text(as_markdown(rows, peers) + unmeasured(rows))
     record = {"rows": [r.as_json() for r in rows], "torch_pruning": [p.as_json() for p in peers]}
     (RESULTS / "zoo.json").write_text(json.dumps(record, indent=2) + "\n")
 
