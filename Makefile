@@ -33,7 +33,7 @@ demo: install    ## Start a server, compress a network over REST, compare, stop 
 	$(BIN)/python -m examples.demo
 
 benchmarks: install  ## Every table of benchmarks/results, measured again: hours (downloads Fashion-MNIST)
-	$(BIN)/python -m benchmarks.first_slice
+	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -17,16 +18,18 @@ CRITERIA = {
 }
 
 
-def prune(network: nn.Module, sparsity: float, criterion: str) -> nn.Module:
+def prune(
+    network: nn.Module, sparsity: float, criterion: str, shape: Sequence[int] = (1, 28, 28)
+) -> nn.Module:
     """A copy of `network` with that share of every group's channels removed by Torch-Pruning.
 
     Everything but `sparsity` and `criterion` is left at Torch-Pruning's defaults; the last
-    linear layer, which makes the class scores, keeps its outputs.
+    linear layer, which makes the class scores, keeps its outputs. `shape` is that of a sample.
     """
     pruned = deepcopy(network).eval()
     pruner = tp.pruner.BasePruner(
         pruned,
-        torch.zeros(1, 1, 28, 28),
+        torch.zeros(1, *shape),
         importance=CRITERIA[criterion](),
         pruning_ratio=sparsity,
         ignored_layers=[pruned.classifier],
@@ -35,18 +38,18 @@ def prune(network: nn.Module, sparsity: float, criterion: str) -> nn.Module:
     return pruned.eval()
 
 
-def reestimate_batch_norm(network: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of `network` whose batch norms hold the statistics of `images` (n, 1, 28, 28).
+def reestimate_batch_norm(network: nn.Module, samples: Tensor) -> nn.Module:
+    """A copy of `network` whose batch norms hold the statistics of `samples` (n, …).
 
     One forward pass over all of them: each layer's statistics are those under the layers
     before it as they are now.
     """
     estimated = deepcopy(network)
     for module in estimated.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None
     estimated.train()
     with torch.no_grad():
-        estimated(images)
+        estimated(samples)
     return estimated.eval()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.peers import magnitude, published_intra_fusion
-from benchmarks.peers.published_intra_fusion import Group
+from benchmarks.peers import magnitude, model_folding, published_intra_fusion
+from benchmarks.peers.groups import Group, apply, fold_batch_norm
 from examples.networks import FashionResNet, FashionVGG
 
 
@@ -63,7 +63,7 @@ def test_reestimated_batch_norm_gives_the_images_their_own_statistics(
 
 def test_the_published_fold_leaves_epsilon_out(network: nn.Module, images: torch.Tensor) -> None:
     folded = deepcopy(network)
-    published_intra_fusion.fold_batch_norm(folded)
+    fold_batch_norm(folded, epsilon=False)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -92,5 +92,54 @@ def test_the_published_map_multiplies_duplicates_by_n_over_m() -> None:
     with torch.no_grad():
         before = network(images)
         group = Group(producers=(first,), consumers=(last,))
-        published_intra_fusion.apply(group, published_intra_fusion.fusion_map(group, 4))
+        mapping = published_intra_fusion.fusion_map(group, 4)
+        apply(group, mapping, mapping)
         torch.testing.assert_close(network(images), 2 * before, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("repair", ["naive", "AR", "R"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_model_folding_halves_every_group(
+    network: nn.Module, images: torch.Tensor, repair: model_folding.Repair, normalised: bool
+) -> None:
+    folded = model_folding.compress(network, 0.5, repair, images, normalised=normalised)
+    assert channels(folded) == [width // 2 for width in channels(network)]
+    with torch.no_grad():
+        assert folded(images).isfinite().all()
+
+
+@pytest.mark.parametrize("repair", ["naive", "AR"])
+def test_folding_exact_copies_loses_nothing(repair: model_folding.Repair) -> None:
+    torch.manual_seed(0)
+    network = FashionVGG((8, 8, 8, 8)).eval()
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        for before, after in zip(
+            convolutions, [*convolutions[1:], network.classifier], strict=True
+        ):
+            before.weight[4:] = before.weight[:4]
+            after.weight[:, 4:] = after.weight[:, :4]
+    images = torch.rand(4, 1, 28, 28)
+    folded = model_folding.compress(network, 0.5, repair)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_repair_gives_layers_the_spread_they_had(
+    network: nn.Module, images: torch.Tensor
+) -> None:
+    repaired = model_folding.compress(network, 0.5, "R", images)
+    naive = model_folding.compress(network, 0.5, "naive", images)
+    spreads = {}
+    for name, folded in (("R", repaired), ("naive", naive)):
+        seen: list[torch.Tensor] = []
+        layer = next(m for m in folded.modules() if isinstance(m, nn.Conv2d))
+        layer.register_forward_hook(lambda m, _, out, seen=seen: seen.append(out.clone()))
+        with torch.no_grad():
+            folded(images)
+        spreads[name] = seen[0].std((0, 2, 3), correction=0)
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    # A cluster's spread is the mean of its members' γ; the sum over all tells them together.
+    assert not torch.allclose(spreads["R"], spreads["naive"], rtol=1e-2)
+    assert norm.weight.min() - 1e-2 < spreads["R"].min()
+    assert spreads["R"].max() < norm.weight.max() + 1e-2
