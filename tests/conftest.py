@@ -15,8 +15,9 @@ from service.store.blobs import Blobs
 from service.store.database import Database
 from tests.servers import postgresql, s3
 
-# The same examples in every run, so that a commit that passed passes again. New ones are looked
-# for on purpose: HYPOTHESIS_PROFILE=explore, and RANDOM_GRAPHS says how many networks to draw.
+# The same examples in every run of the same suite, so that a commit that passed passes again. New
+# ones are looked for on purpose: HYPOTHESIS_PROFILE=explore, and RANDOM_GRAPHS says how many
+# networks to draw. Examples depend on what was imported before a test; see test_random_graphs.py.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", derandomize=False, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.peers import published_intra_fusion
+from benchmarks.peers.groups import apply, find_groups, fold_batch_norm
 from examples.networks import FashionResNet, FashionVGG
 from intrafusion import CompressionSpec, Program, compress, load
 from intrafusion.methods import METHODS
@@ -73,14 +74,14 @@ def peer(network: nn.Module) -> nn.Module:
     follows how autograd stores it.
     """
     fused = deepcopy(network)
-    published_intra_fusion.fold_batch_norm(fused)
+    fold_batch_norm(fused, epsilon=False)
     place = {module: number for number, module in enumerate(fused.modules())}
-    groups = published_intra_fusion.find_groups(fused)
+    groups = find_groups(fused)
     groups.sort(key=lambda group: max(place[layer] for layer in group.producers), reverse=True)
     with torch.no_grad():
         for group in groups:
             fusion = published_intra_fusion.fusion_map(group, group.units // 2)
-            published_intra_fusion.apply(group, fusion)
+            apply(group, fusion, fusion)
     return fused
 
 
