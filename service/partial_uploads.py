@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,16 +11,17 @@ from typing import Any, BinaryIO
 
 from intrafusion.api import PartialUpload
 from intrafusion.errors import ErrorCode, IntraFusionError
-from service.datasets import keep_dataset
+from service.datasets import DATASETS
 from service.ids import new_id
-from service.models import keep_model
+from service.models import MODELS
 from service.settings import Settings
 from service.store import partial_uploads as store
 from service.store.blobs import Blobs
 from service.store.database import Database, now
 from service.store.records import PartialUploadRecord
+from service.uploads import Uploads
 
-_KEEP: dict[str, Callable[..., Any]] = {"model": keep_model, "dataset": keep_dataset}
+_KINDS: dict[str, Uploads[Any, Any]] = {"model": MODELS, "dataset": DATASETS}
 
 
 def begin_partial(
@@ -34,12 +35,12 @@ def begin_partial(
     length: int,
 ) -> PartialUpload:
     """Make room for a file. Raises `BAD_REQUEST` for its kind or `UPLOAD_TOO_LARGE`."""
-    if kind not in _KEEP:
+    if kind not in _KINDS:
         raise IntraFusionError(
             ErrorCode.BAD_REQUEST,
             f"The upload's kind is {kind!r}.",
             "Say `model` or `dataset` (in base64) as `kind` of Upload-Metadata.",
-            kinds=list(_KEEP),
+            kinds=list(_KINDS),
         )
     if length > settings.max_upload_bytes:
         raise IntraFusionError(
@@ -112,7 +113,7 @@ def finish_partial(
     record = _find(database, tenant, id)
     path = blobs.partial(id)
     try:
-        upload, _ = _KEEP[record.kind](
+        upload, _ = _KINDS[record.kind].keep(
             database=database,
             tenant=tenant,
             quota=settings.quota_stored_bytes,

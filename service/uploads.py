@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from intrafusion import api
+from intrafusion.api import Page
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service.ids import Prefix, new_id
 from service.store.blobs import Incoming
@@ -19,6 +22,7 @@ from service.store.uploads import (
     count_stored_bytes,
     delete_upload,
     find_by_sha256,
+    find_names,
     find_reader,
     find_upload,
     list_uploads,
@@ -30,70 +34,145 @@ Sniff = Callable[[Path], str]
 """Names what a file is by looking at it, or raises `IntraFusionError`. Runs none of its code."""
 
 
-def described(record: Upload, kind: type[Described]) -> Described:
-    """What the API tells of an upload."""
-    return kind(
-        id=record.id,
-        sha256=record.sha256,
-        bytes=record.bytes,
-        kind=record.kind,
-        name=record.name,
-        created_at=record.created_at,
-    )
+@dataclass(frozen=True)
+class Uploads(Generic[Upload, Described]):
+    """All uploads of one sort, as every tenant sees its own.
 
-
-def keep_upload(
-    *,
-    database: Database,
-    tenant: str,
-    quota: int | None,
-    table: type[Upload],
-    prefix: Prefix,
-    incoming: Incoming,
-    stated_sha256: str | None,
-    name: str | None,
-    sniff: Sniff,
-) -> tuple[Upload, bool]:
-    """Check what arrived and keep it; returns its record and whether these bytes are new.
-
-    Raises `CHECKSUM_MISMATCH` where the bytes are not the ones the client stated,
-    `STORAGE_QUOTA` where the tenant would keep more than `quota` bytes, and what `sniff` raises.
+    Attributes:
+        table: where they are recorded.
+        prefix: of their ids.
+        described: what the API tells of one.
+        sniff: says what a file is, and refuses what does not belong here.
     """
-    blob = incoming.finish()
-    if stated_sha256 is not None and stated_sha256 != blob.sha256:
-        raise IntraFusionError(
-            ErrorCode.CHECKSUM_MISMATCH,
-            f"The bytes that arrived have SHA-256 {blob.sha256}, not {stated_sha256}.",
-            "Send the file again.",
-            received=blob.sha256,
-            stated=stated_sha256,
-        )
-    with database.read() as session:
-        known = find_by_sha256(session, table, blob.sha256, tenant=tenant)
-    if known is not None:
-        return known, False
-    if quota is not None:
-        _check_room(database, tenant, quota, blob.bytes)
-    kind = sniff(incoming.path)
-    incoming.keep()
-    file_name = Path(name.replace("\\", "/")).name[:255] if name else None
-    try:
-        with database.write() as session:
-            return add_upload(
-                session,
-                table,
-                tenant=tenant,
-                id=new_id(prefix),
-                sha256=blob.sha256,
-                bytes=blob.bytes,
-                kind=kind,
-                name=file_name or None,
+
+    table: type[Upload]
+    prefix: Prefix
+    described: type[Described]
+    sniff: Sniff
+
+    def keep(
+        self,
+        *,
+        database: Database,
+        tenant: str,
+        quota: int | None,
+        incoming: Incoming,
+        stated_sha256: str | None,
+        name: str | None,
+    ) -> tuple[Described, bool]:
+        """Check what arrived and keep it; returns it and whether these bytes are new.
+
+        Raises `CHECKSUM_MISMATCH` where the bytes are not the ones the client stated,
+        `STORAGE_QUOTA` where the tenant would keep more than `quota` bytes, and what `sniff`
+        raises; then nothing is kept.
+        """
+        blob = incoming.finish()
+        if stated_sha256 is not None and stated_sha256 != blob.sha256:
+            raise IntraFusionError(
+                ErrorCode.CHECKSUM_MISMATCH,
+                f"The bytes that arrived have SHA-256 {blob.sha256}, not {stated_sha256}.",
+                "Send the file again.",
+                received=blob.sha256,
+                stated=stated_sha256,
             )
-    except IntegrityError:  # the same bytes arrived elsewhere in this very moment
         with database.read() as session:
-            known = find_by_sha256(session, table, blob.sha256, tenant=tenant)
-        assert known is not None
-        return known, False
+            known = find_by_sha256(session, self.table, blob.sha256, tenant=tenant)
+        if known is not None:
+            return self._described(known), False
+        if quota is not None:
+            _check_room(database, tenant, quota, blob.bytes)
+        kind = self.sniff(incoming.path)
+        incoming.keep()
+        file_name = Path(name.replace("\\", "/")).name[:255] if name else None
+        try:
+            with database.write() as session:
+                record, new = add_upload(
+                    session,
+                    self.table,
+                    tenant=tenant,
+                    id=new_id(self.prefix),
+                    sha256=blob.sha256,
+                    bytes=blob.bytes,
+                    kind=kind,
+                    name=file_name or None,
+                )
+            return self._described(record), new
+        except IntegrityError:  # the same bytes arrived elsewhere in this very moment
+            with database.read() as session:
+                known = find_by_sha256(session, self.table, blob.sha256, tenant=tenant)
+            assert known is not None
+            return self._described(known), False
+
+    def get(self, *, database: Database, tenant: str, id: str) -> Described:  # noqa: A002
+        """The upload with this id. Raises `NOT_FOUND`."""
+        with database.read() as session:
+            return self._described(self._find(session, id, tenant))
+
+    def names(self, *, database: Database, tenant: str, ids: Collection[str]) -> dict[str, str]:
+        """What people call the uploads with these ids: their id if deleted or without a name."""
+        with database.read() as session:
+            known = find_names(session, self.table, ids, tenant=tenant)
+        return {each: known.get(each) or each for each in ids}
+
+    def page(
+        self,
+        *,
+        database: Database,
+        tenant: str,
+        cursor: str | None,
+        limit: int,
+        sha256: str | None,
+        name: str | None,
+    ) -> Page[Described]:
+        """A page of uploads, newest first."""
+        with database.read() as session:
+            found = list_uploads(
+                session,
+                self.table,
+                tenant=tenant,
+                before=cursor,
+                limit=limit + 1,
+                sha256=sha256,
+                name=name,
+            )
+        following = found[limit - 1].id if len(found) > limit else None
+        return Page(data=[self._described(record) for record in found[:limit]], next=following)
+
+    def remove(self, *, database: Database, tenant: str, id: str) -> None:  # noqa: A002
+        """Forget an upload. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads it."""
+        with database.write() as session:
+            self._find(session, id, tenant)
+            reader = find_reader(session, id)
+            if reader is not None:
+                raise IntraFusionError(
+                    ErrorCode.CONFLICT,
+                    f"{id} is read by {reader}, which has not ended.",
+                    "Cancel that job or wait for its end.",
+                    job=reader,
+                )
+            delete_upload(session, self.table, id)
+
+    def _find(self, session: Session, id: str, tenant: str) -> Upload:  # noqa: A002
+        record = find_upload(session, self.table, id, tenant=tenant)
+        if record is None:
+            plural = self.table.__tablename__
+            raise IntraFusionError(
+                ErrorCode.NOT_FOUND,
+                f"There is no {plural.removesuffix('s')} {id}.",
+                f"GET /v1/{plural} lists them; POST to it uploads one.",
+                id=id,
+            )
+        return record
+
+    def _described(self, record: Upload) -> Described:
+        return self.described(
+            id=record.id,
+            sha256=record.sha256,
+            bytes=record.bytes,
+            kind=record.kind,
+            name=record.name,
+            created_at=record.created_at,
+        )
 
 
 def _check_room(database: Database, tenant: str, quota: int, more: int) -> None:
@@ -107,76 +186,3 @@ def _check_room(database: Database, tenant: str, quota: int, more: int) -> None:
             stored=stored,
             quota=quota,
         )
-
-
-def get_upload(
-    *,
-    database: Database,
-    tenant: str,
-    table: type[Upload],
-    id: str,  # noqa: A002
-) -> Upload:
-    """The upload with this id. Raises `NOT_FOUND`."""
-    with database.read() as session:
-        record = find_upload(session, table, id, tenant=tenant)
-    if record is None:
-        raise _absent(table, id)
-    return record
-
-
-def page_uploads(
-    *,
-    database: Database,
-    tenant: str,
-    table: type[Upload],
-    cursor: str | None,
-    limit: int,
-    sha256: str | None,
-    name: str | None,
-) -> tuple[list[Upload], str | None]:
-    """A page of uploads, newest first, and the cursor of the next page."""
-    with database.read() as session:
-        found = list(
-            list_uploads(
-                session,
-                table,
-                tenant=tenant,
-                before=cursor,
-                limit=limit + 1,
-                sha256=sha256,
-                name=name,
-            )
-        )
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
-
-
-def remove_upload(
-    *,
-    database: Database,
-    tenant: str,
-    table: type[Upload],
-    id: str,  # noqa: A002
-) -> None:
-    """Forget an upload. Raises `NOT_FOUND`, or `CONFLICT` while a job still reads it."""
-    with database.write() as session:
-        if find_upload(session, table, id, tenant=tenant) is None:
-            raise _absent(table, id)
-        reader = find_reader(session, id)
-        if reader is not None:
-            raise IntraFusionError(
-                ErrorCode.CONFLICT,
-                f"{id} is read by {reader}, which has not ended.",
-                "Cancel that job or wait for its end.",
-                job=reader,
-            )
-        delete_upload(session, table, id)
-
-
-def _absent(table: type[Upload], id: str) -> IntraFusionError:  # noqa: A002
-    what = table.__tablename__.removesuffix("s")
-    return IntraFusionError(
-        ErrorCode.NOT_FOUND,
-        f"There is no {what} {id}.",
-        f"GET /v1/{table.__tablename__} lists them; POST to it uploads one.",
-        id=id,
-    )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from functools import partial
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from intrafusion.api import Artifact, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -17,7 +16,6 @@ from service import jobs
 from service.api.deps import BlobsDep, DatabaseDep, SettingsDep, TenantDep
 from service.problems import problem_response, responses
 from service.store.blobs import Blobs
-from service.store.database import Database
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
@@ -35,7 +33,10 @@ async def get_report(
     job_id: str, request: Request, database: DatabaseDep, tenant: TenantDep, blobs: BlobsDep
 ) -> Response:
     """What the compression did and what it cost."""
-    return await _send(request, job_id, jobs.REPORT, database, tenant, blobs)
+    artifact = await run_in_threadpool(
+        jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=jobs.REPORT
+    )
+    return await _send(request, artifact, blobs)
 
 
 @router.get("/artifacts", operation_id="list_artifacts", responses=responses(ErrorCode.NOT_FOUND))
@@ -67,27 +68,19 @@ async def download_artifact(
     settings: SettingsDep,
 ) -> Response:
     """One file, or a `Range` of it. `ETag` is its SHA-256, `Repr-Digest` the same for checking."""
+    artifact = await run_in_threadpool(
+        jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=name
+    )
     if request.method == "GET" and settings.link_downloads:
-        find = partial(jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=name)
-        artifact = await to_thread.run_sync(find)
         link = blobs.link(artifact.sha256, seconds=_LINK_SECONDS)
         if link is not None:
             return RedirectResponse(link, headers={"Cache-Control": "no-store"})
-    return await _send(request, job_id, name, database, tenant, blobs, attachment=True)
+    return await _send(request, artifact, blobs, attachment=True)
 
 
 async def _send(
-    request: Request,
-    job_id: str,
-    name: str,
-    database: Database,
-    tenant: str,
-    blobs: Blobs,
-    *,
-    attachment: bool = False,
+    request: Request, artifact: Artifact, blobs: Blobs, *, attachment: bool = False
 ) -> Response:
-    find = partial(jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=name)
-    artifact = await to_thread.run_sync(find)
     etag = f'"{artifact.sha256}"'
     digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()
     headers = {

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from intrafusion.api import Job, JobRequest, JobSettings
 from intrafusion.errors import ErrorCode, IntraFusionError
-from service import datasets, models, submission
+from service import submission
 from service.api.deps import Resources, ResourcesDep, TenantDep
 from service.api.jobs import SUBMIT_ERRORS, IdempotencyKey, accepted
 from service.api.uploads import DATASET_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS
+from service.datasets import DATASETS
 from service.form_files import Layout, Received, receive_form
+from service.models import MODELS
 from service.problems import explain, responses
+from service.uploads import Uploads
 from service.webhooks import check_webhook
 
 router = APIRouter(prefix="/v1/compress", tags=["jobs"])
@@ -73,15 +75,13 @@ async def compress(
     with ExitStack() as cleaning:
         received = await receive_form(request, resources.blobs, cleaning, layout)
         described = {name: _json(name, text) for name, text in received.fields.items()}
-        made = await to_thread.run_sync(
-            partial(
-                submit_form,
-                received,
-                described,
-                resources,
-                tenant,
-                idempotency_key=idempotency_key,
-            )
+        made = await run_in_threadpool(
+            submit_form,
+            received,
+            described,
+            resources,
+            tenant,
+            idempotency_key=idempotency_key,
         )
     return accepted(made, response, resources)
 
@@ -110,8 +110,8 @@ def submit_form(
 
 def _keep(name: str, received: Received, resources: Resources, tenant: str) -> str:
     incoming, file_name = received.files[name]
-    keep: Any = models.keep_model if name == "file" else datasets.keep_dataset
-    upload, _ = keep(
+    uploads: Uploads[Any, Any] = MODELS if name == "file" else DATASETS
+    upload, _ = uploads.keep(
         database=resources.database,
         tenant=tenant,
         quota=resources.settings.quota_stored_bytes,

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request, Response
 
 from intrafusion.api import Dataset, Page
 from intrafusion.errors import ErrorCode
-from service import datasets
 from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep, TenantDep
 from service.api.uploads import (
     DATASET_ERRORS,
@@ -17,6 +16,7 @@ from service.api.uploads import (
     OnlySha256,
     take_upload,
 )
+from service.datasets import DATASETS
 from service.problems import responses
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -43,7 +43,7 @@ async def upload_dataset(
 
     The body is the file itself, or one multipart part. The same bytes again give the same id.
     """
-    dataset, new = await take_upload(request, resources, tenant, name, datasets.keep_dataset)
+    dataset, new = await take_upload(request, resources, tenant, name, DATASETS.keep)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset
@@ -59,7 +59,7 @@ def list_datasets(
     name: OnlyName = None,
 ) -> Page[Dataset]:
     """The uploaded samples, newest first."""
-    return datasets.list_datasets(
+    return DATASETS.page(
         database=database, tenant=tenant, cursor=cursor, limit=limit, sha256=sha256, name=name
     )
 
@@ -67,7 +67,7 @@ def list_datasets(
 @router.get("/{dataset_id}", operation_id="get_dataset", responses=responses(ErrorCode.NOT_FOUND))
 def get_dataset(dataset_id: str, database: DatabaseDep, tenant: TenantDep) -> Dataset:
     """One upload of samples."""
-    return datasets.get_dataset(database=database, tenant=tenant, id=dataset_id)
+    return DATASETS.get(database=database, tenant=tenant, id=dataset_id)
 
 
 @router.delete(
@@ -78,4 +78,4 @@ def get_dataset(dataset_id: str, database: DatabaseDep, tenant: TenantDep) -> Da
 )
 def delete_dataset(dataset_id: str, database: DatabaseDep, tenant: TenantDep) -> None:
     """Forget samples; jobs that have ended keep what they made of them."""
-    datasets.delete_dataset(database=database, tenant=tenant, id=dataset_id)
+    DATASETS.remove(database=database, tenant=tenant, id=dataset_id)

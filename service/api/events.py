@@ -6,12 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from intrafusion.api import ENDED, Event, Job, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -79,20 +78,18 @@ class _Look:
     job_id: str
 
     async def at_job(self) -> Job:
-        return await to_thread.run_sync(
-            partial(jobs.get_job, database=self.database, tenant=self.tenant, id=self.job_id)
+        return await run_in_threadpool(
+            jobs.get_job, database=self.database, tenant=self.tenant, id=self.job_id
         )
 
     async def at_events(self, after: int, limit: int) -> Page[Event]:
-        return await to_thread.run_sync(
-            partial(
-                jobs.list_events,
-                database=self.database,
-                tenant=self.tenant,
-                id=self.job_id,
-                after=after,
-                limit=limit,
-            )
+        return await run_in_threadpool(
+            jobs.list_events,
+            database=self.database,
+            tenant=self.tenant,
+            id=self.job_id,
+            after=after,
+            limit=limit,
         )
 
 

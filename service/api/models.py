@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request, Response
 
 from intrafusion.api import Model, Page
 from intrafusion.errors import ErrorCode
-from service import models
 from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep, TenantDep
 from service.api.uploads import (
     MODEL_ERRORS,
@@ -17,6 +16,7 @@ from service.api.uploads import (
     OnlySha256,
     take_upload,
 )
+from service.models import MODELS
 from service.problems import responses
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -43,7 +43,7 @@ async def upload_model(
 
     The body is the file itself, or one multipart part. The same bytes again give the same id.
     """
-    model, new = await take_upload(request, resources, tenant, name, models.keep_model)
+    model, new = await take_upload(request, resources, tenant, name, MODELS.keep)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/models/{model.id}"
     return model
@@ -59,7 +59,7 @@ def list_models(
     name: OnlyName = None,
 ) -> Page[Model]:
     """The uploaded networks, newest first."""
-    return models.list_models(
+    return MODELS.page(
         database=database, tenant=tenant, cursor=cursor, limit=limit, sha256=sha256, name=name
     )
 
@@ -67,7 +67,7 @@ def list_models(
 @router.get("/{model_id}", operation_id="get_model", responses=responses(ErrorCode.NOT_FOUND))
 def get_model(model_id: str, database: DatabaseDep, tenant: TenantDep) -> Model:
     """One uploaded network."""
-    return models.get_model(database=database, tenant=tenant, id=model_id)
+    return MODELS.get(database=database, tenant=tenant, id=model_id)
 
 
 @router.delete(
@@ -78,4 +78,4 @@ def get_model(model_id: str, database: DatabaseDep, tenant: TenantDep) -> Model:
 )
 def delete_model(model_id: str, database: DatabaseDep, tenant: TenantDep) -> None:
     """Forget a network; jobs that have ended keep what they made of it."""
-    models.delete_model(database=database, tenant=tenant, id=model_id)
+    MODELS.remove(database=database, tenant=tenant, id=model_id)

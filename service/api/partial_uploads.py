@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, BinaryIO, TypeVar
+from typing import Annotated, BinaryIO
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from intrafusion.api import PartialUpload
@@ -27,8 +25,6 @@ from service.store.blobs import CHUNK
 
 VERSION = "1.0.0"
 PART = "application/offset+octet-stream"
-
-T = TypeVar("T")
 
 
 async def _check_version(
@@ -168,23 +164,21 @@ async def send_part(
                 "The body is no part of an upload.",
                 f"Send it with Content-Type: {PART}.",
             )
-        found = await _in_thread(_look, resources, tenant, upload_id)
+        found = await run_in_threadpool(_look, resources, tenant, upload_id)
         if found.result is None:
             await _append(resources, found, body, upload_offset)
     except IntraFusionError:
         await body.drain()
         raise
-    found = await _in_thread(_look, resources, tenant, upload_id)
+    found = await run_in_threadpool(_look, resources, tenant, upload_id)
     if found.offset == found.length and found.result is None:
-        found = await to_thread.run_sync(
-            partial(
-                uploads.finish_partial,
-                database=resources.database,
-                blobs=resources.blobs,
-                settings=resources.settings,
-                tenant=tenant,
-                id=upload_id,
-            )
+        found = await run_in_threadpool(
+            uploads.finish_partial,
+            database=resources.database,
+            blobs=resources.blobs,
+            settings=resources.settings,
+            tenant=tenant,
+            id=upload_id,
         )
     return Response(status_code=204, headers=_headers(found))
 
@@ -206,11 +200,11 @@ async def _append(resources: Resources, found: PartialUpload, body: Body, offset
                     )
                 buffer += chunk
                 if len(buffer) >= CHUNK:
-                    await to_thread.run_sync(_flush, file, buffer)
+                    await run_in_threadpool(_flush, file, buffer)
         except ClientDisconnect:
-            await to_thread.run_sync(_flush, file, buffer)
+            await run_in_threadpool(_flush, file, buffer)
             raise
-        await to_thread.run_sync(_flush, file, buffer)
+        await run_in_threadpool(_flush, file, buffer)
 
 
 def _flush(file: BinaryIO, buffer: bytearray) -> None:
@@ -237,10 +231,6 @@ def _look(resources: Resources, tenant: str, upload_id: str) -> PartialUpload:
     return uploads.get_partial(
         database=resources.database, blobs=resources.blobs, tenant=tenant, id=upload_id
     )
-
-
-async def _in_thread(look: Callable[..., T], *arguments: object) -> T:
-    return await to_thread.run_sync(partial(look, *arguments))
 
 
 def _headers(found: PartialUpload) -> dict[str, str]:

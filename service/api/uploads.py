@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from anyio import to_thread
 from fastapi import Query, Request
+from starlette.concurrency import run_in_threadpool
 
 from intrafusion.errors import ErrorCode
 from service.api.deps import Resources
@@ -84,14 +83,12 @@ async def take_upload(
         own_name = await receive_upload(
             request, incoming, limit=resources.settings.max_upload_bytes
         )
-        return await to_thread.run_sync(
-            partial(
-                keep,
-                database=resources.database,
-                tenant=tenant,
-                quota=resources.settings.quota_stored_bytes,
-                incoming=incoming,
-                stated_sha256=stated,
-                name=name or own_name,
-            )
+        return await run_in_threadpool(
+            keep,
+            database=resources.database,
+            tenant=tenant,
+            quota=resources.settings.quota_stored_bytes,
+            incoming=incoming,
+            stated_sha256=stated,
+            name=name or own_name,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -55,6 +55,14 @@ def find_upload(
 ) -> Upload | None:
     """The tenant's upload with this id."""
     return session.scalar(select(table).where(table.tenant == tenant, table.id == id))
+
+
+def find_names(
+    session: Session, table: type[Upload], ids: Collection[str], *, tenant: str
+) -> dict[str, str | None]:
+    """The file name of each of the tenant's uploads with these ids, by id."""
+    query = select(table.id, table.name).where(table.tenant == tenant, table.id.in_(ids))
+    return {row.id: row.name for row in session.execute(query)}
 
 
 def list_uploads(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 import intrafusion
@@ -19,11 +18,12 @@ from intrafusion.api import Artifact, Event, Job, JobStatus
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import CompressionReport
 from intrafusion.spec import METHODS
-from service import jobs, models, submission
+from service import jobs, submission
 from service.api.compress import FORM_FILES, submit_form
 from service.api.deps import Resources, ResourcesDep
 from service.auth import COOKIE, authenticate, refuse_other_sites
 from service.form_files import Layout, receive_form
+from service.models import MODELS
 from service.store.jobs import JobFilter
 from service.web import forms, words
 from service.web.charts import Point, curve, group_bars
@@ -142,7 +142,7 @@ async def submit_job(request: Request, resources: ResourcesDep, tenant: VisitorD
             received = await receive_form(request, resources.blobs, cleaning, layout)
             for name, text in received.fields.items():
                 fields[name] = text.decode(errors="replace").strip()
-            submit = partial(
+            made = await run_in_threadpool(
                 submit_form,
                 received,
                 forms.settings_of(fields),
@@ -150,7 +150,6 @@ async def submit_job(request: Request, resources: ResourcesDep, tenant: VisitorD
                 tenant,
                 idempotency_key=None,
             )
-            made = await to_thread.run_sync(submit)
         except IntraFusionError as error:
             return _form(request, error, **fields)
     resources.upkeep.wake()
@@ -162,8 +161,9 @@ async def show_job(
     job_id: str, request: Request, resources: ResourcesDep, tenant: VisitorDep
 ) -> Response:
     """One job: its progress, or what came of it."""
-    look = partial(_look_at, resources, tenant, job_id)
-    job, events, artifacts, name, alike = await to_thread.run_sync(look)
+    job, events, artifacts, name, alike = await run_in_threadpool(
+        _look_at, resources, tenant, job_id
+    )
     report = await _report(resources, artifacts)
     return render(
         "job.html",
@@ -198,16 +198,9 @@ def _look_at(resources: Resources, tenant: str, job_id: str) -> Seen:
 
 
 def _model_names(resources: Resources, tenant: str, found: Iterable[Job]) -> dict[str, str]:
-    """What people call the models of these jobs; their id where they are deleted."""
-    names = {}
-    for model in {job.model for job in found}:
-        try:
-            known = models.get_model(database=resources.database, tenant=tenant, id=model)
-        except IntraFusionError:
-            names[model] = model
-        else:
-            names[model] = known.name or model
-    return names
+    """What people call the models of these jobs."""
+    ids = {job.model for job in found}
+    return MODELS.names(database=resources.database, tenant=tenant, ids=ids)
 
 
 async def _report(resources: Resources, artifacts: list[Artifact]) -> CompressionReport | None:
@@ -285,9 +278,10 @@ async def sign_in(request: Request, resources: ResourcesDep) -> Response:
     refuse_other_sites(request)
     async with request.form(max_files=0, max_fields=2) as form:
         key = str(form.get("key", "")).strip()
-    check = partial(authenticate, database=resources.database, settings=resources.settings, key=key)
     try:
-        await to_thread.run_sync(check)
+        await run_in_threadpool(
+            authenticate, database=resources.database, settings=resources.settings, key=key
+        )
     except IntraFusionError as error:
         return render("sign_in.html", code=error.code.status, error=error, signed_in=False)
     response = RedirectResponse("/jobs", status_code=303)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from service.api.deps import ResourcesDep
 from service.auth import COOKIE, authenticate, refuse_other_sites
@@ -14,8 +14,8 @@ from service.auth import COOKIE, authenticate, refuse_other_sites
 async def _visitor(request: Request, resources: ResourcesDep) -> str:
     refuse_other_sites(request)
     key = request.cookies.get(COOKIE)
-    return await to_thread.run_sync(
-        lambda: authenticate(database=resources.database, settings=resources.settings, key=key)
+    return await run_in_threadpool(
+        authenticate, database=resources.database, settings=resources.settings, key=key
     )
 
 
