@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from intrafusion.batches import held_out
 from intrafusion.channels import Group, remove
 from intrafusion.compensation import refit
 from intrafusion.fusion import fuse
 from intrafusion.importance.context import Context, Criterion, needs
 from intrafusion.methods import METHODS, Task
 from intrafusion.program import Program
+from intrafusion.program.precision import is_real
 from intrafusion.spec import CompressionSpec
 
 WIDTHS = (0.75, 0.5, 0.25)
@@ -38,7 +40,7 @@ def measured(context: Context, criterion: Criterion) -> Mapping[Group, Tensor]:
     """
     assert context.samples is not None
     used = tuple(x[:MOST] for x in context.samples)
-    held = torch.arange(len(used[0])) % HOLDOUT == HOLDOUT - 1
+    held = held_out(len(used[0]), HOLDOUT)
     if not bool(held.any()):
         held[:] = True  # Fewer samples than HOLDOUT: measured on what is seen, for want of others.
     unseen = tuple(x[held] for x in used)
@@ -71,7 +73,7 @@ def _distance(program: Program, inputs: tuple[Tensor, ...], wanted: tuple[Tensor
     """Mean over the outputs of their squared distance relative to their variance."""
     distances = []
     for found, output in zip(program.outputs(*inputs), wanted, strict=True):
-        if output.is_floating_point():
+        if is_real(output):
             spread = output.double().var(correction=0)
             distance = (found - output).double().square().mean()
             distances.append(float(distance / spread) if spread > 0 else 0.0)

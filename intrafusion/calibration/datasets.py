@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from intrafusion.batches import held_out
 from intrafusion.calibration.sniff import HOW_TO_MAKE, check_dataset, input_names
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program.program import Program
@@ -49,7 +50,7 @@ class Dataset:
 
     def split(self, every: int) -> tuple[Dataset, Dataset]:
         """Two datasets: all samples but each `every`-th, and these."""
-        held = torch.arange(len(self)) % every == every - 1
+        held = held_out(len(self), every)
         return self._part(~held), self._part(held)
 
     def _part(self, mask: Tensor) -> Dataset:

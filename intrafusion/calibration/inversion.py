@@ -21,10 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from intrafusion.batches import samples_at_a_time
+from intrafusion.channels.walk import walk
 from intrafusion.effort import affordable
 from intrafusion.evaluation.cost import macs
 from intrafusion.program import Program
 from intrafusion.program.nodes import arguments, name_of, tensor_name
+from intrafusion.program.precision import is_real
 
 SAMPLES, FEWEST = 96, 16
 STEPS = 400
@@ -64,7 +67,7 @@ def obstacle(program: Program) -> str:
     """Why `program` cannot be inverted, in words that follow "because"; empty if it can."""
     if not _norms(program):
         return "the network has no batch norm that remembers its data"
-    if not all(_is_real(x) for x in program.example_inputs):
+    if not all(is_real(x) for x in program.example_inputs):
         return "its inputs are not real numbers, and cannot be found by descent"
     return ""
 
@@ -89,7 +92,7 @@ def invert(
         progress: called with the steps done and their total.
     """
     watch = _Watch(program)
-    count = _samples_that_fit(watch, program)
+    count = max(FEWEST, min(SAMPLES, samples_at_a_time(program, walk(program), MEMORY)))
     generator = torch.Generator().manual_seed(seed)
     inputs = [_Layered(x, count, generator) for x in program.example_inputs]
     scale = min(SCALES, key=lambda scale: watch.at(scale, inputs))
@@ -151,12 +154,10 @@ class _Watch(fx.Interpreter):
         self._tensors = program.tensors
         self._norms = _norms(program)
         self._distances: list[Tensor] = []
-        self.bytes = 0
-        """Of all values of the last run."""
 
     def distance(self, inputs: Sequence[Tensor]) -> Tensor:
         """See `Inversion.distance`."""
-        self._distances, self.bytes = [], 0
+        self._distances = []
         self.run(*inputs)
         return torch.stack(self._distances).mean()
 
@@ -168,10 +169,7 @@ class _Watch(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self._norms:
             self._distances.append(self._distance(n, self.env[n.all_input_nodes[0]]))
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            self.bytes += value.numel() * value.element_size()
-        return value
+        return super().run_node(n)
 
     def _distance(self, norm: fx.Node, value: Tensor) -> Tensor:
         mean, variance = (self._tensors[str(tensor_name(norm, position))] for position in (3, 4))
@@ -193,14 +191,3 @@ def _norms(program: Program) -> set[str]:
         and tensor_name(node, 3)
         and tensor_name(node, 4)
     }
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _samples_that_fit(watch: _Watch, program: Program) -> int:
-    two = tuple(x[:1].expand(2, *x.shape[1:]) for x in program.example_inputs)
-    watch.distance(two)
-    per_sample = watch.bytes // 2
-    return max(FEWEST, min(SAMPLES, MEMORY // max(1, per_sample)))

@@ -9,17 +9,19 @@ What has become better on samples kept out of the fit is kept, else nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from intrafusion.batches import held_out, in_parts, samples_at_a_time
 from intrafusion.channels.walk import walk
+from intrafusion.compensation.parts import HOLDOUT
 from intrafusion.effort import affordable
-from intrafusion.importance.sensitivity import samples_at_a_time
 from intrafusion.program import Program
+from intrafusion.program.precision import is_real
 
 BATCH = 64
 RATE = 3e-3
@@ -27,8 +29,6 @@ RATE = 3e-3
 rate, and the nearer the outputs are, the less there is to move."""
 MIXED = 0.5
 """A sample is mixed with at most this share of another."""
-HOLDOUT = 10
-"""One sample in so many is kept out of the fit."""
 CHECKS = 10
 """How often the samples kept out are looked at."""
 STEPS = 300
@@ -81,7 +81,7 @@ def refit_jointly(
         seed: of the choice and the mixing of samples.
         progress: called with the steps done and their total.
     """
-    held = torch.arange(len(samples[0])) % HOLDOUT == HOLDOUT - 1
+    held = held_out(len(samples[0]), HOLDOUT)
     seen, unseen = tuple(x[~held] for x in samples), tuple(x[held] for x in samples)
     if not len(unseen[0]):
         unseen = seen
@@ -97,8 +97,8 @@ def refit_jointly(
     result = compressed
     for step in range(1, steps + 1):
         batch = _mixed(seen, generator)
-        optimiser.zero_grad(set_to_none=False)
-        for part in _in_parts(batch, size):
+        optimiser.zero_grad()
+        for part in in_parts(batch, size):
             loss = student.distance(part, original.outputs(*part), scales)
             gradients = torch.autograd.grad(loss, student.parameters, materialize_grads=True)
             for parameter, gradient in zip(student.parameters, gradients, strict=True):
@@ -154,19 +154,14 @@ def _distance(found: Sequence[Any], wanted: Sequence[Any], scales: Sequence[Tens
     parts = [
         (a - b).square().mean() * scale
         for a, b, scale in zip(found, wanted, scales, strict=True)
-        if _is_real(b)
+        if is_real(b)
     ]
     return torch.stack(parts).mean()
 
 
-def _in_parts(samples: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
-    for start in range(0, len(samples[0]), size):
-        yield tuple(x[start : start + size] for x in samples)
-
-
 def _outputs(program: Program, samples: Sequence[Tensor], size: int) -> tuple[Any, ...]:
     """The outputs on all samples, `size` of them at a time."""
-    found = [program.outputs(*part) for part in _in_parts(samples, size)]
+    found = [program.outputs(*part) for part in in_parts(samples, size)]
     return tuple(
         torch.cat(o) if isinstance(o[0], Tensor) else o[0] for o in zip(*found, strict=True)
     )
@@ -181,17 +176,13 @@ def _mixed(samples: Sequence[Tensor], generator: torch.Generator) -> tuple[Tenso
     batch = []
     for x in samples:
         part = x[chosen]
-        if _is_real(x):
+        if is_real(x):
             share = shares.to(x).reshape(-1, *[1] * (x.dim() - 1))
             part = torch.lerp(part, x[others], share)
         batch.append(part)
     return tuple(batch)
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
 def _scale(output: Any) -> Tensor:
-    variance = output.var(correction=0) if _is_real(output) else torch.ones(())
+    variance = output.var(correction=0) if is_real(output) else torch.ones(())
     return torch.where(variance > 0, 1 / variance, torch.ones_like(variance))

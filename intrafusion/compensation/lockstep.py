@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from intrafusion.batches import samples_at_a_time
 from intrafusion.channels import Analysis, Removal
 from intrafusion.compensation.layers import Fit, Layer, Record, Sides, layer_of
 from intrafusion.compensation.layers.flat import added_to
@@ -26,7 +27,6 @@ from intrafusion.compensation.parts import parts
 from intrafusion.compensation.schedule import Stage, stages, with_ends
 from intrafusion.compensation.shelf import Shelf
 from intrafusion.fusion import Maps
-from intrafusion.importance.sensitivity import samples_at_a_time
 from intrafusion.program.nodes import call, count_uses
 
 RIDGE, RIDGE_OF_FEW, FEW_SAMPLES = 1e-3, 1e-2, 64

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from intrafusion.batches import held_out
+
 HOLDOUT = 10
 """One sample in so many is kept out of the fit, to tell whether it holds elsewhere."""
 
@@ -34,10 +36,10 @@ class Part:
 def parts(total: int, size: int) -> tuple[Part, ...]:
     """`total` samples in parts of at most `size`; those kept out have parts of their own, last."""
     numbers = torch.arange(total)
-    held = numbers % HOLDOUT == HOLDOUT - 1
+    held = held_out(total, HOLDOUT)
     return tuple(
-        Part(some, held_out, len(some) / total)
-        for held_out in (False, True)
-        for some in torch.split(numbers[held == held_out], size)
+        Part(some, kept_out, len(some) / total)
+        for kept_out in (False, True)
+        for some in torch.split(numbers[held == kept_out], size)
         if len(some)
     )

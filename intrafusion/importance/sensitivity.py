@@ -15,17 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from intrafusion.batches import in_parts, samples_at_a_time
 from intrafusion.channels import Analysis, Group
-from intrafusion.channels.walk import Value, Walk
+from intrafusion.channels.walk import Value
 from intrafusion.importance.activations import Reading, readings
-from intrafusion.program import Program
+from intrafusion.program.precision import is_real
 
 MAX_ROWS = 20_000
 """Positions looked at per reading, over all samples."""
 PROBES = 2
 """Random directions in the space of the outputs, per sample."""
-BATCH_BYTES = 1 << 30
-"""Activations held at a time for the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,11 @@ def sense(
         samples: one tensor per input, (samples, …).
         seed: of the combinations and of the positions looked at.
     """
-    real = {node.name for node, value in analysis.walk.values.items() if _is_real(value)}
+    real = {
+        node.name
+        for node, value in analysis.walk.values.items()
+        if isinstance(value, Value) and is_real(value.meta)
+    }
     where = {
         group: [reading for reading in own if reading.node in real]
         for group, own in readings(analysis).items()
@@ -66,28 +69,13 @@ def sense(
     sums = {group: [_Sums(len(group)) for _ in own] for group, own in where.items()}
     total, per_batch = len(samples[0]), samples_at_a_time(analysis.program, analysis.walk)
     rows = max(1, MAX_ROWS * per_batch // max(per_batch, total))
-    for start in range(0, total, per_batch):
-        values = watch.on(tuple(x[start : start + per_batch] for x in samples))
+    for batch in in_parts(samples, per_batch):
+        values = watch.on(batch)
         gradients = watch.gradients(values, generator)
         for group, own in where.items():
             for reading, sum_ in zip(own, sums[group], strict=True):
                 sum_.add(reading, values[reading.node], gradients[reading.node], rows, generator)
     return {group: tuple(sum_.sensed(total) for sum_ in own) for group, own in sums.items()}
-
-
-def samples_at_a_time(program: Program, walk: Walk) -> int:
-    """How many samples a forward and backward pass may hold the activations of, at least 1."""
-    held = sum(
-        value.meta.numel() * value.meta.element_size()
-        for node, value in walk.values.items()
-        if node.op == "call_function" and isinstance(value, Value) and value.data is None
-    )
-    samples = max(1, len(program.example_inputs[0]))
-    return max(1, BATCH_BYTES * samples // max(1, held))
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Value) and value.meta.is_floating_point()
 
 
 class _Watch(fx.Interpreter):
@@ -104,7 +92,7 @@ class _Watch(fx.Interpreter):
         self.values = {}
         with torch.enable_grad():
             outputs = self.run(*inputs)
-        self.outputs = [o for o in outputs if isinstance(o, Tensor) and o.is_floating_point()]
+        self.outputs = [output for output in outputs if is_real(output)]
         if not self.scales:
             self.scales = [_scale(output.detach()) for output in self.outputs]
         return self.values

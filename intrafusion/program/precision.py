@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx
@@ -27,6 +27,11 @@ def uses(program: Program, dtype: torch.dtype) -> bool:
     return any(
         t.dtype is dtype for t in (*program.tensors.values(), *program.example_inputs)
     ) or any(dtype in _places(node).values() for node in program.graph.nodes)
+
+
+def is_real(value: Any) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of floating-point numbers."""
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from intrafusion.compensation.layers.layer import (
     Record,
     Sides,
     Values,
+    fit_of,
     fit_rows,
     rows_of,
 )
-from intrafusion.compensation.ridge import Rows, Solution, residual, solve
+from intrafusion.compensation.ridge import Rows, Solution, solve
 from intrafusion.compensation.rows import Window, output_rows, pick, window_rows
 from intrafusion.fusion import fuse_dimension
 from intrafusion.program.nodes import arguments, name_of
@@ -161,8 +162,7 @@ class Affine(Layer):
         fused = sides.fused(outputs_last.flatten(0, -2), self.weight, self.out_dim)
         fused = fused.reshape(*outputs_last.shape[:-1], -1)
         weight = torch.einsum("i...o,ij->oj...", fused, matrix.to(fused)).flatten(1)[None]
-        first, rest = fitted[:seen], fitted[seen:]
+        first = fitted[:seen]
         offset = (first.wanted - Solution(weight, None)(first.read)).double().mean(0)
         solution = Solution(weight, offset if self.bias is not None else None)
-        held_out = residual(rest, solution) if len(rest) else None
-        return solution, Fit(residual(first, solution), held_out)
+        return solution, fit_of(solution, fitted, seen)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels import Analysis, Removal, Role
-from intrafusion.compensation.ridge import Rows, residual, solve
+from intrafusion.compensation.ridge import Rows, Solution, residual, solve
 from intrafusion.compensation.rows import Picks
 from intrafusion.fusion import Maps, fuse_dimension
 from intrafusion.program.nodes import arguments, tensor_name
@@ -148,11 +148,16 @@ class Layer(ABC):
 
 def fit_rows(
     rows: Rows, seen: int, prior: Tensor, ridge: float, *, intercept: bool
-) -> tuple[Any, Fit]:
+) -> tuple[Solution, Fit]:
     """The solution on the first rows, and how it fits them and the others."""
+    solution = solve(rows[:seen], prior, ridge, intercept=intercept)
+    return solution, fit_of(solution, rows, seen)
+
+
+def fit_of(solution: Solution, rows: Rows, seen: int) -> Fit:
+    """How `solution` fits the first rows, and the others if there are any."""
     first, rest = rows[:seen], rows[seen:]
-    solution = solve(first, prior, ridge, intercept=intercept)
-    return solution, Fit(residual(first, solution), residual(rest, solution) if len(rest) else None)
+    return Fit(residual(first, solution), residual(rest, solution) if len(rest) else None)
 
 
 def rows_of(share: float, total: int = MAX_ROWS) -> int:

@@ -68,18 +68,18 @@ class Norm(Layer):
     def refit(self, sides: Sides, rows: dict[str, Tensor], seen: int, ridge: float) -> Fit:
         fitted = Rows(rows["read"], rows["wanted"], None, *flat_parts(self.node))
         tensors = [sides.tensors[str(name)] for name in self.tensors]
-        if not self.has_statistics:
-            solution, fit = fit_rows(fitted, seen, tensors[0][:, None, None], ridge, intercept=True)
-            values = [solution.weight.flatten(), solution.bias]
-        else:
-            epsilon = arguments(self.node)[7]
-            prior = tensors[0] / torch.sqrt(tensors[3] + epsilon)
-            solution, fit = fit_rows(fitted, seen, prior[:, None, None], ridge, intercept=True)
+        scale, epsilon = tensors[0], arguments(self.node)[7] if self.has_statistics else None
+        if epsilon is not None:
+            scale = scale / torch.sqrt(tensors[3] + epsilon)
+        solution, fit = fit_rows(fitted, seen, scale[:, None, None], ridge, intercept=True)
+        assert solution.bias is not None
+        values = [solution.weight.flatten(), solution.bias]
+        if epsilon is not None:
             read = rows["read"][:seen, :, 0].double()
             mean, variance = read.mean(0), read.var(0, correction=0)
-            scale = solution.weight.flatten().double()
-            gamma = scale * torch.sqrt(variance + epsilon)
-            values = [gamma, solution.bias + scale * mean, mean, variance]
+            fitted_scale = values[0].double()
+            gamma = fitted_scale * torch.sqrt(variance + epsilon)
+            values = [gamma, solution.bias + fitted_scale * mean, mean, variance]
         for name, old, new in zip(self.tensors, tensors, values, strict=True):
             sides.tensors[str(name)] = new.to(old)
         return fit

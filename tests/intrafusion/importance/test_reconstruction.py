@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from intrafusion.importance import sensitivity
+from intrafusion import batches
 from intrafusion.importance.context import criterion_named
 from intrafusion.importance.sensitivity import Sensed, sense
 from intrafusion.importance.subset import select
@@ -85,7 +85,7 @@ def test_batches_of_samples_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     context = context_of(two_layers(), (1, 3, 8, 8), samples)
     ((whole,),) = sense(context.analysis, (samples,)).values()
-    monkeypatch.setattr(sensitivity, "BATCH_BYTES", 1)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 1)
     ((parts,),) = sense(context.analysis, (samples,)).values()
     torch.testing.assert_close(whole.covariance, parts.covariance)
     ratio = parts.sensitivity.trace() / whole.sensitivity.trace()
