@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import Tensor
 
 import intrafusion
 from intrafusion import forecast
-from intrafusion.budget.allocator import Allocator, need_of_allocation
+from intrafusion.budget.allocator import Allocator
 from intrafusion.budget.latency import within_latency
 from intrafusion.budget.rounding import multiples
-from intrafusion.budget.search import judges, smallest
-from intrafusion.calibration import Dataset, inversion
+from intrafusion.budget.search import report_of, smallest
+from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
 from intrafusion.channels import Group, analyse, remove
 from intrafusion.checks import (
@@ -34,12 +32,13 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse
-from intrafusion.importance.context import Context, Criterion, check_need, criterion_named
+from intrafusion.importance.context import Context
 from intrafusion.inspection import group_report
-from intrafusion.methods import METHODS, Method, Task
+from intrafusion.job import Job, job_of, with_inverted_samples
+from intrafusion.methods import Task
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
-from intrafusion.program.precision import narrowed, wide, widened
+from intrafusion.program.precision import narrowed, widened
 from intrafusion.report import (
     CompensationReport,
     CompressionReport,
@@ -76,7 +75,8 @@ def compress(
         spec: what to do.
         calibration: samples on which consumers are refitted, and which some importances look at;
             labels only where the importance needs them. A path is read with `load_dataset`. None:
-            the correction uses the weights alone.
+            samples are made from what batch norms remember, or the correction uses the weights
+            alone, as `compensation` says.
         evaluation: samples on which both programs are measured, with labels for accuracy.
         device: where to work; `auto` takes a GPU where there is one.
         progress: called as the work goes on.
@@ -89,7 +89,7 @@ def compress(
     clock = Clock(progress)
     program = program.to(_device(device))
     given, measured_on = _dataset(calibration, program), _dataset(evaluation, program)
-    job = _job(program, spec, given, measured_on, clock)
+    job = job_of(program, spec, given, measured_on, clock)
     with torch.no_grad():
         job, start = _prepared(job)
         made, search = _within_budget(job, start)
@@ -143,8 +143,8 @@ def plan(
         IntraFusionError: as `compress` does; `INVALID_SPEC` for a budget that says what may be
             lost, since only a network that was made can be measured.
     """
-    kind, _ = spec.budget
-    if kind == "max_accuracy_drop" or kind == "max_output_distance":
+    if spec.limit is not None:
+        kind, _ = spec.limit
         raise IntraFusionError(
             ErrorCode.INVALID_SPEC,
             f"A plan makes no network, and only one that was made shows if it keeps to {kind}.",
@@ -154,7 +154,7 @@ def plan(
     clock = Clock(progress)
     program = program.to(_device(device))
     given = _dataset(calibration, program)
-    job = _job(program, spec, given, None, clock)
+    job = job_of(program, spec, given, None, clock)
     with torch.no_grad():
         job, start = _prepared(job)
         counts, decided, search = _allocate(job, start)
@@ -172,41 +172,6 @@ def plan(
         search=search,
         warnings=[*program.notes, *sample_warnings(given)],
     )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What all rounds share.
-
-    Attributes:
-        program: the original.
-        spec: the user's choices with what `auto` stands for, and what stands behind their names:
-        method: how units become fewer.
-        criterion: that scores units.
-        inputs: the calibration samples, as the folded program computes, for criteria to look at.
-        labels: theirs.
-        refit_on: what consumers are to be corrected by; None: they are not.
-        judged_on: what networks are measured on while one within a limit is searched for.
-        clock: that is told how far the work is.
-    """
-
-    program: Program
-    spec: CompressionSpec
-    method: Method
-    criterion: Criterion
-    inputs: tuple[Tensor, ...] | None
-    labels: Tensor | None
-    refit_on: _Samples | None
-    judged_on: Dataset | None
-    clock: Clock
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """What consumers are refitted on: one tensor per input, and what the report says of them."""
-
-    inputs: tuple[Tensor, ...]
-    report: CompensationReport
 
 
 @dataclass(frozen=True)
@@ -228,102 +193,18 @@ class _Made:
     spec: CompressionSpec
 
 
-def _job(
-    program: Program,
-    spec: CompressionSpec,
-    given: Dataset | None,
-    measured_on: Dataset | None,
-    clock: Clock,
-) -> _Job:
-    """Check that what the choices need is there, before any work."""
-    kind, judged_on = spec.budget[0], None
-    if kind == "max_accuracy_drop" or kind == "max_output_distance":
-        given, judged_on = judges(kind, given, measured_on)
-    if spec.compensation == "calibration" and given is None:
-        raise IntraFusionError(
-            ErrorCode.DATASET_TOO_SMALL,
-            "compensation 'calibration' needs calibration samples, and there are none.",
-            "Give a calibration set, or choose compensation 'auto', 'inversion' or 'none'.",
-        )
-    if spec.compensation == "inversion" and (obstacle := inversion.obstacle(program)):
-        raise IntraFusionError(
-            ErrorCode.INVALID_SPEC,
-            f"compensation 'inversion' cannot make samples, because {obstacle}.",
-            "Give a calibration set, or choose compensation 'auto' or 'none'.",
-        )
-    spec = _decided(program, spec, samples=given is not None)
-    criterion = criterion_named(spec.importance)
-    inputs = None if given is None else tuple(wide(x) for x in given.inputs)
-    labels = None if given is None else given.labels
-    for choice, need in (
-        (f"importance {spec.importance!r}", criterion.needs),
-        (f"allocation {spec.allocation!r}", need_of_allocation(spec.allocation)),
-    ):
-        check_need(
-            choice,
-            need,
-            samples=given is not None or spec.compensation == "inversion",
-            labels=labels is not None,
-        )
-    refit_on = None  # with `inversion` made later, once it is known that there is work to do
-    if spec.compensation == "calibration" and inputs is not None:
-        refit_on = _Samples(inputs, CompensationReport(mode="calibration", samples=len(inputs[0])))
-    return _Job(
-        program, spec, METHODS[spec.method], criterion, inputs, labels, refit_on, judged_on, clock
-    )
-
-
-def _prepared(job: _Job) -> tuple[_Job, _View]:
+def _prepared(job: Job) -> tuple[Job, _View]:
     """The original looked at and found to be in order, and `job` with all samples it needs."""
     start = _look(job, widened(job.program))
     check_original(start.program, start.folded.program, job.inputs)
     check_any_selected(start.context.analysis, job.spec)
     if job.spec.compensation == "inversion":
-        job = _with_inverted_samples(job)
+        job = with_inverted_samples(job)
         start = replace(start, context=replace(start.context, samples=job.inputs))
     return job, start
 
 
-def _with_inverted_samples(job: _Job) -> _Job:
-    """`job` with samples made by the program itself, also to look at where none were given."""
-    with job.clock.step("synthesise", inversion.STEPS):
-        made = inversion.invert(widened(job.program), seed=job.spec.seed, progress=job.clock.report)
-    report = CompensationReport(
-        mode="inversion", samples=len(made.samples[0]), statistics_error=made.distance
-    )
-    inputs = made.samples if job.inputs is None else job.inputs
-    return replace(job, inputs=inputs, refit_on=_Samples(made.samples, report))
-
-
-def _decided(program: Program, spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
-    """`spec` with what `auto` stands for; `joint_steps` is left to the sizes of the programs."""
-    compensation = spec.compensation
-    if compensation == "auto":
-        compensation = _best_compensation(program, spec, samples=samples)
-    refits = compensation != "none"
-    rebuilds = (samples or refits) and spec.method != "intra-fusion-published"
-    chosen = {
-        "importance": "reconstruction" if rebuilds else "l1",
-        "allocation": "reconstruction" if rebuilds else "uniform",
-        "compensation": compensation,
-        "producers": "keep" if refits else "mean",
-    }
-    open_ = {name: choice for name, choice in chosen.items() if getattr(spec, name) == "auto"}
-    return spec.model_copy(update=open_)
-
-
-def _best_compensation(
-    program: Program, spec: CompressionSpec, *, samples: bool
-) -> Literal["calibration", "inversion", "none"]:
-    if not METHODS[spec.method].compensated:
-        return "none"
-    if samples:
-        return "calibration"
-    possible = not inversion.obstacle(program) and inversion.is_affordable(program)
-    return "inversion" if possible else "none"
-
-
-def _look(job: _Job, program: Program) -> _View:
+def _look(job: Job, program: Program) -> _View:
     """Fold and analyse `program`."""
     with job.clock.step("fold"):
         folded = fold_batch_norm(program, epsilon=job.method.epsilon)
@@ -333,14 +214,16 @@ def _look(job: _Job, program: Program) -> _View:
     return _View(program, folded, context)
 
 
-def _within_budget(job: _Job, start: _View) -> tuple[_Made, SearchReport | None]:
+def _within_budget(job: Job, start: _View) -> tuple[_Made, SearchReport | None]:
     """The program that the budget asks for, and the tries if it had to be searched for."""
-    kind, limit = job.spec.budget
-    if kind != "max_accuracy_drop" and kind != "max_output_distance":
+    if job.spec.limit is None:
         counts, spec, search = _allocate(job, start)
         return _make(replace(job, spec=spec), start, counts), search
+    assert job.judged_on is not None
+    kind, limit = job.spec.limit
+    allocator = Allocator(start.context, job.criterion, job.spec)
     found = smallest(
-        Allocator(start.context, job.criterion, job.spec),
+        allocator,
         kind,
         limit,
         make=lambda counts: _make(job, start, counts),
@@ -349,14 +232,7 @@ def _within_budget(job: _Job, start: _View) -> tuple[_Made, SearchReport | None]
         ),
         clock=job.clock,
     )
-    assert job.judged_on is not None
-    search = SearchReport(
-        budget=kind,
-        limit=limit,
-        minimised=job.spec.minimise,
-        samples=len(job.judged_on),
-        tries=found.tries,
-    )
+    search = report_of(allocator, found, job.judged_on)
     if found.made is None:
         spec = job.spec.model_copy(update={"joint_steps": 0})
         return _Made(job.program, {}, CompensationReport(mode="none"), spec), search
@@ -365,23 +241,22 @@ def _within_budget(job: _Job, start: _View) -> tuple[_Made, SearchReport | None]
 
 
 def _allocate(
-    job: _Job, start: _View
+    job: Job, start: _View
 ) -> tuple[Mapping[Group, int], CompressionSpec, SearchReport | None]:
     """What each group keeps, a spec that says so without a search, and the tries of a search."""
     allocator = Allocator(start.context, job.criterion, job.spec)
-    kind, value = job.spec.budget
-    if kind == "latency":
-        fast = within_latency(allocator, value, job.program, job.clock)
+    if job.spec.latency is not None:
+        limit = job.spec.latency
+        fast = within_latency(allocator, limit, job.program, job.clock)
         spec = job.spec.model_copy(update={"latency": None, "macs": fast.share})
-        search = SearchReport(budget=kind, limit=value, minimised="macs", tries=fast.tries)
+        search = SearchReport(budget="latency", limit=limit, minimised="macs", tries=fast.tries)
         return fast.counts, spec, search
-    assert kind != "max_accuracy_drop"
-    assert kind != "max_output_distance"
+    assert job.spec.cost is not None
     with job.clock.step("allocate"):
-        return allocator.counts(kind, value), job.spec, None
+        return allocator.counts(*job.spec.cost), job.spec, None
 
 
-def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
+def _make(job: Job, start: _View, counts: Mapping[Group, int]) -> _Made:
     """The program of `start` with so many units in each group, corrected and checked."""
     view, compressed = start, start.program
     compensation = CompensationReport(mode="none")
@@ -399,7 +274,7 @@ def _make(job: _Job, start: _View, counts: Mapping[Group, int]) -> _Made:
 
 
 def _round(
-    job: _Job, view: _View, counts: Mapping[Group, int]
+    job: Job, view: _View, counts: Mapping[Group, int]
 ) -> tuple[Program, CompensationReport]:
     """The program of `view` with so many units per group, and how its consumers were corrected."""
     spec, samples, clock = job.spec, job.refit_on, job.clock
@@ -435,7 +310,7 @@ def _round(
 
 
 def _refit_jointly(
-    job: _Job, compressed: Program, compensation: CompensationReport
+    job: Job, compressed: Program, compensation: CompensationReport
 ) -> tuple[Program, CompensationReport]:
     """`compressed` refitted to the original's outputs, if there are samples to do so."""
     if job.refit_on is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,10 @@ Size = Literal["parameters", "macs"]
 Cost = Literal["sparsity", Size]
 Limit = Literal["max_accuracy_drop", "max_output_distance"]
 Budget = Literal[Cost, "latency", Limit]
+K = TypeVar("K", bound=str)
+
+COSTS: tuple[Cost, ...] = get_args(Cost)
+LIMITS: tuple[Limit, ...] = get_args(Limit)
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 DEFAULT_SPARSITY = 0.5
 
@@ -255,7 +259,21 @@ class CompressionSpec(SpecModel):
     @property
     def budget(self) -> tuple[Budget, float]:
         """The budget that is named, and its value."""
-        return next((kind, value) for kind in BUDGETS if (value := getattr(self, kind)) is not None)
+        (found,) = self._named(BUDGETS)
+        return found
+
+    @property
+    def cost(self) -> tuple[Cost, float] | None:
+        """The budget if it is one that numbers of units alone decide, else None."""
+        return next(iter(self._named(COSTS)), None)
+
+    @property
+    def limit(self) -> tuple[Limit, float] | None:
+        """The budget if it is one that only a network that was made can be held to, else None."""
+        return next(iter(self._named(LIMITS)), None)
+
+    def _named(self, kinds: Sequence[K]) -> list[tuple[K, float]]:
+        return [(kind, value) for kind in kinds if (value := getattr(self, kind)) is not None]
 
     @model_validator(mode="before")
     @classmethod
@@ -266,7 +284,7 @@ class CompressionSpec(SpecModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        named = [kind for kind in BUDGETS if getattr(self, kind) is not None]
+        named = [kind for kind, _ in self._named(BUDGETS)]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are budgets; name one of them")
         return self
