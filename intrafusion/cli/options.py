@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -359,29 +360,27 @@ SPEC_DEFAULTS = CompressionSpec()
 
 def pairs(given: list[str] | None) -> dict[str, str]:
     """`GLOB=SHARE` as a mapping; raises `INVALID_SPEC` where there is no `=`."""
-    found = {}
-    for text in given or []:
-        name, separator, share = text.rpartition("=")
-        if not separator:
-            raise IntraFusionError(
-                ErrorCode.INVALID_SPEC,
-                f"--group-sparsity {text!r} has no share.",
-                "Write it as 'layer4.*=0.7'.",
-            )
-        found[name] = share
-    return found
+    # A glob may hold an equals sign, a share does not.
+    return _mapping(given, str.rpartition, "--group-sparsity {} has no share.", "layer4.*=0.7")
 
 
-def labels(texts: list[str] | None) -> dict[str, str]:
+def labels(given: list[str] | None) -> dict[str, str]:
     """The labels that `--metadata NAME=VALUE` gives; raises `INVALID_SPEC` for one without."""
+    return _mapping(given, str.partition, "--metadata {} has no value.", "commit=4f2a9c1")
+
+
+def _mapping(
+    given: list[str] | None,
+    cut: Callable[[str, str], tuple[str, str, str]],
+    fault: str,
+    example: str,
+) -> dict[str, str]:
     found = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
+    for text in given or ():
+        name, equals, value = cut(text, "=")
         if not equals:
             raise IntraFusionError(
-                ErrorCode.INVALID_SPEC,
-                f"--metadata {text!r} has no value.",
-                "Write it as 'commit=4f2a9c1'.",
+                ErrorCode.INVALID_SPEC, fault.format(repr(text)), f"Write it as {example!r}."
             )
         found[name] = value
     return found

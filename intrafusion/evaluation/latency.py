@@ -33,7 +33,7 @@ def latencies(
     a busy machine takes longer than the work. Runs stop after `seconds` in all, once each
     program had its fewest rounds.
     """
-    with _threads(threads):
+    with on_threads(threads):
         runs = [_Run(program, batch) for program in programs]
         for run in runs:
             for _ in range(_WARM_UP):
@@ -51,7 +51,8 @@ def latencies(
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
+    """While the context lasts, torch computes on so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

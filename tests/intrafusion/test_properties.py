@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 
 from intrafusion import CompressionSpec, Dataset, compress
 from intrafusion.channels import analyse
+from intrafusion.evaluation.latency import on_threads
 from intrafusion.program import Program
 from tests.intrafusion.programs import example, program_of, relative_error
 from tests.networks import NETWORKS
@@ -34,16 +33,6 @@ def permuted(program: Program, seed: int) -> Program:
     return replace(program, tensors=tensors)
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 1000), data=st.booleans(), name=st.sampled_from(sorted(NETWORKS)))
 def test_the_order_of_units_does_not_matter(seed: int, data: bool, name: str) -> None:
@@ -60,9 +49,9 @@ def test_the_order_of_units_does_not_matter(seed: int, data: bool, name: str) ->
 def test_the_same_seed_gives_the_same_bits_and_more_threads_nearly(name: str) -> None:
     program = program_of(name)
     spec = CompressionSpec(joint_steps=10, seed=3)
-    with threads(1):
+    with on_threads(1):
         first, second = (compress(program, spec, SAMPLES).program for _ in range(2))
-    with threads(2):
+    with on_threads(2):
         third = compress(program, spec, SAMPLES).program
     assert all(torch.equal(t, second.tensors[n]) for n, t in first.tensors.items())
     assert relative_error(third(example()), first(example())) < 1e-5
