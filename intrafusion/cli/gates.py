@@ -11,6 +11,7 @@ from rich.table import Table
 
 from intrafusion.api import GateCheck, GateOutcome, Gates
 from intrafusion.cli.exits import Exit
+from intrafusion.cli.options import flag_error
 from intrafusion.errors import ErrorCode, IntraFusionError
 
 _PANEL = "Gates"
@@ -73,15 +74,7 @@ def build_gates(
     try:
         return Gates.model_validate(asked)
     except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        field = str(first["loc"][0])
-        flag = _FLAGS.get(field, "--" + field.replace("_", "-"))
-        raise IntraFusionError(
-            ErrorCode.INVALID_SPEC,
-            f"{flag} {first['input']!r}: {first['msg']}.",
-            "intrafusion compress --help describes each flag.",
-            flag=flag,
-        ) from invalid
+        raise flag_error(invalid, _FLAGS) from invalid
 
 
 def print_gates(outcome: GateOutcome | None) -> None:

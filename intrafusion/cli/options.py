@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -391,7 +391,7 @@ def build_spec(**fields: Any) -> CompressionSpec:
     try:
         return CompressionSpec(**fields)
     except ValidationError as invalid:
-        raise _flag_error(invalid) from invalid
+        raise flag_error(invalid) from invalid
 
 
 def build_description(
@@ -418,7 +418,7 @@ def build_description(
             ),
         )
     except ValidationError as invalid:
-        raise _flag_error(invalid) from invalid
+        raise flag_error(invalid) from invalid
 
 
 def _shape(text: str) -> list[int]:
@@ -452,16 +452,23 @@ def _no_object(text: str | None) -> IntraFusionError:
     )
 
 
-def _flag_error(invalid: ValidationError) -> IntraFusionError:
+_FLAGS = {"input_shapes": "--input-shape", "input_dtypes": "--input-dtype"}
+"""Where a flag is not its field's name."""
+
+
+def flag_error(invalid: ValidationError, flags: Mapping[str, str] = _FLAGS) -> IntraFusionError:
+    """What is wrong with a flag, found when its field was validated.
+
+    Args:
+        invalid: what pydantic says.
+        flags: by field, those that are not the field's name.
+    """
     first = invalid.errors(include_url=False)[0]
     field = str(first["loc"][0])
-    flag = "--" + _SINGULAR.get(field, field).replace("_", "-")
+    flag = flags.get(field, "--" + field.replace("_", "-"))
     return IntraFusionError(
         ErrorCode.INVALID_SPEC,
         f"{flag} {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.",
         "intrafusion compress --help describes each flag.",
         flag=flag,
     )
-
-
-_SINGULAR = {"input_shapes": "input_shape", "input_dtypes": "input_dtype"}
