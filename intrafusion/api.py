@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from intrafusion.report import Fidelity, Measurement
+from intrafusion.report import Fidelity, InspectionReport, Measurement
 from intrafusion.spec import CompressionSpec, ModelDescription
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
@@ -145,6 +145,14 @@ class PartialUpload(ResponseModel):
 
 class Model(Upload):
     """An uploaded network."""
+
+    inspection: InspectionReport | None = Field(
+        default=None,
+        description=(
+            "What can be pruned in it, and what is frozen and why: found by the first job that "
+            "loads it, and told of one network, not in lists."
+        ),
+    )
 
 
 class Dataset(Upload):

@@ -74,8 +74,11 @@ def examples() -> dict[str, Any]:
     told["SearchReport"] = report["search"]
     told["TryReport"] = report["search"]["tries"][0]
     told["CompressionSpec"] = report["spec"]
+    told["FrozenReport"] = told["Model"]["inspection"]["frozen"][0]
+    told["InspectionReport"] = told["Model"]["inspection"]
     for name in ("Model", "Dataset", "Job", "Event", "Artifact", "ArchitectureName", "Method"):
-        told[f"Page_{name}_"] = {"data": [told[name]], "next": None}
+        entry = {key: value for key, value in told[name].items() if key != "inspection"}
+        told[f"Page_{name}_"] = {"data": [entry], "next": None}
     return told
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from intrafusion.api import JobRequest
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.report import CompressionReport
+from intrafusion.report import CompressionReport, InspectionReport
 from service.store.blobs import Blobs
 from service.store.records import ArtifactRecord
-from worker.messages import MODEL_OUTPUTS, ORDER, REPORT, Order
+from worker.messages import INSPECTION, MODEL_OUTPUTS, ORDER, REPORT, Order
 
 _SUFFIXES = {
     "torchscript": ".pt",
@@ -26,6 +26,8 @@ _SUFFIXES = {
     "npz": ".npz",
 }
 _MAX_REPORT_BYTES = 64 * 1024**2
+
+Report = TypeVar("Report", CompressionReport, InspectionReport)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def lay_out(
     model: Input,
     calibration: Input | None,
     evaluation: Input | None,
+    inspect: bool,
 ) -> None:
     """Put the order and the uploads into the inputs folder."""
 
@@ -94,6 +97,7 @@ def lay_out(
         model=place("model", model) or "",
         calibration=place("calibration", calibration),
         evaluation=place("evaluation", evaluation),
+        inspect=inspect,
     )
     (folder.inputs / ORDER).write_text(order.model_dump_json())
 
@@ -112,16 +116,30 @@ def collect(folder: JobFolder, blobs: Blobs, *, job_id: str, request: JobRequest
     Raises `INTERNAL` where the job left one out or wrote something that is none.
     """
     wanted = [MODEL_OUTPUTS[output] for output in request.outputs]
-    with _result(folder, REPORT) as file:
-        text = file.read(_MAX_REPORT_BYTES + 1)
-        if len(text) > _MAX_REPORT_BYTES:
-            raise _bad_result(REPORT, "it is too large")
-        try:
-            report = CompressionReport.model_validate_json(text)
-        except ValueError as error:
-            raise _bad_result(REPORT, "it is no report") from error
+    report = _report(folder, REPORT, CompressionReport)
     names = dict.fromkeys([*wanted, REPORT])
     return Results(report, [_store(folder, blobs, job_id, name) for name in names])
+
+
+def inspection_of(folder: JobFolder) -> InspectionReport | None:
+    """What the job found in its model; None where it did not come so far.
+
+    Raises `INTERNAL` where what it wrote is no such report.
+    """
+    if not (folder.out / INSPECTION).exists():
+        return None
+    return _report(folder, INSPECTION, InspectionReport)
+
+
+def _report(folder: JobFolder, name: str, kind: type[Report]) -> Report:
+    with _result(folder, name) as file:
+        text = file.read(_MAX_REPORT_BYTES + 1)
+    if len(text) > _MAX_REPORT_BYTES:
+        raise _bad_result(name, "it is too large")
+    try:
+        return kind.model_validate_json(text)
+    except ValueError as error:
+        raise _bad_result(name, "it is no report") from error
 
 
 def _store(folder: JobFolder, blobs: Blobs, job_id: str, name: str) -> ArtifactRecord:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import Progress
 from worker.messages import (
+    INSPECTION,
     MODEL_OUTPUTS,
     ORDER,
     REPORT,
@@ -80,6 +81,8 @@ def _run(folder: Path, pipe: BinaryIO) -> None:
         architecture=request.architecture,
     )
     _say(pipe, ProgressMessage(step="load", done=1, total=1))
+    if order.inspect:
+        (out / INSPECTION).write_text(intrafusion.inspect(program).model_dump_json())
 
     def tell(progress: Progress) -> None:
         message = ProgressMessage(step=progress.step, done=progress.done, total=progress.total)

@@ -19,6 +19,7 @@ MODEL_OUTPUTS = {
     "onnx": "model.onnx",
 }
 REPORT = "report.json"
+INSPECTION = "inspection.json"
 
 _Word = Annotated[str, Field(max_length=64)]
 _Text = Annotated[str, Field(max_length=8000)]
@@ -35,6 +36,8 @@ class Order(_Message):
     model: str
     calibration: str | None = None
     evaluation: str | None = None
+    inspect: bool = False
+    """Whether to write down what can be pruned in the model."""
 
 
 class ProgressMessage(_Message):

@@ -14,8 +14,16 @@ from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.jobs import Claim, abandon_job, claim_job, find_job, release_job, settle_job
 from service.store.records import DatasetRecord, ModelRecord
-from service.store.uploads import Upload, find_upload
-from worker.folder import Input, JobFolder, Results, collect, job_folder, lay_out
+from service.store.uploads import Upload, find_inspection, find_upload, keep_inspection
+from worker.folder import (
+    Input,
+    JobFolder,
+    Results,
+    collect,
+    inspection_of,
+    job_folder,
+    lay_out,
+)
 from worker.process import JobProcess
 from worker.sandbox import job_command, job_environment, job_limits, sandbox_works
 from worker.supervisor import Ending, Verdict, supervise
@@ -53,6 +61,7 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
         record = find_job(session, claim.job_id, tenant=None)
         assert record is not None
         request, tenant = JobRequest.model_validate(record.request), record.tenant
+        looked_at = find_inspection(session, request.model) is not None
         structlog.contextvars.bind_contextvars(request_id=record.request_id)
     try:
         model, calibration, evaluation = _inputs(database, request, tenant)
@@ -68,8 +77,10 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
             model=model,
             calibration=calibration,
             evaluation=evaluation,
+            inspect=not looked_at,
         )
         verdict = _run_process(folder, claim, settings, database)
+        _keep_inspection(folder, database, request.model)
         results = None
         if verdict.ending is Ending.DONE:
             try:
@@ -91,6 +102,18 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
                 release_job(session, claim)
             case Ending.LOST:
                 log.warning("the job was taken back while it ran")
+
+
+def _keep_inspection(folder: JobFolder, database: Database, model_id: str) -> None:
+    """Note what the job found in its model, also where it failed afterwards."""
+    try:
+        found = inspection_of(folder)
+    except IntraFusionError as error:
+        log.warning("the job wrote no usable inspection", reason=str(error))
+        return
+    if found is not None:
+        with database.write() as session:
+            keep_inspection(session, model_id, found.model_dump(mode="json"))
 
 
 def _succeed(session: Session, claim: Claim, request: JobRequest, results: Results) -> None:

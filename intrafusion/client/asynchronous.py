@@ -89,6 +89,10 @@ class AsyncClient:
         """All uploaded models, newest first."""
         return self._pages("/v1/models", {}, Model)
 
+    async def model(self, model_id: str) -> Model:
+        """One uploaded model; once a job has loaded it, with what can be pruned in it."""
+        return await self._run(calls.get(self._line, f"/v1/models/{model_id}", Model))
+
     def datasets(self) -> AsyncIterator[Dataset]:
         """All uploaded samples, newest first."""
         return self._pages("/v1/datasets", {}, Dataset)

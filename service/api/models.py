@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from intrafusion.api import Model, Page
 from intrafusion.errors import ErrorCode
+from service import models
 from service.api.deps import Cursor, DatabaseDep, Limit, ResourcesDep, TenantDep
 from service.api.uploads import (
     MODEL_ERRORS,
@@ -66,8 +67,8 @@ def list_models(
 
 @router.get("/{model_id}", operation_id="get_model", responses=responses(ErrorCode.NOT_FOUND))
 def get_model(model_id: str, database: DatabaseDep, tenant: TenantDep) -> Model:
-    """One uploaded network."""
-    return MODELS.get(database=database, tenant=tenant, id=model_id)
+    """One uploaded network; once a job has loaded it, also what can be pruned in it."""
+    return models.get_model(database=database, tenant=tenant, id=model_id)
 
 
 @router.delete(

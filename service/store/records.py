@@ -90,6 +90,9 @@ class ModelRecord(UploadRecord, Record):
         Index("models_by_tenant", "tenant", "id"),
     )
 
+    inspection: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    """An InspectionReport, once a worker has loaded it; too long to be read along with lists."""
+
 
 class DatasetRecord(UploadRecord, Record):
     """Uploaded samples."""

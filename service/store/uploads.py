@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from intrafusion.api import ENDED
@@ -55,6 +55,16 @@ def find_upload(
 ) -> Upload | None:
     """The tenant's upload with this id."""
     return session.scalar(select(table).where(table.tenant == tenant, table.id == id))
+
+
+def find_inspection(session: Session, model_id: str) -> dict[str, Any] | None:
+    """What a worker found in a model; None before one has looked."""
+    return session.scalar(select(ModelRecord.inspection).where(ModelRecord.id == model_id))
+
+
+def keep_inspection(session: Session, model_id: str, found: dict[str, Any]) -> None:
+    """Note what a worker found in a model, unless the model was deleted meanwhile."""
+    session.execute(update(ModelRecord).where(ModelRecord.id == model_id).values(inspection=found))
 
 
 def find_names(

@@ -78,6 +78,11 @@ def test_a_network_goes_in_and_a_smaller_one_comes_out(
     )
     assert told.stdout.split() == [str(report.after.parameters), "False"]
 
+    looked_at = server.http.get(f"/v1/models/{model}").json()["inspection"]
+    assert [g["name"] for g in looked_at["groups"]] == [g.name for g in report.groups]
+    assert looked_at["parameters"] == report.before.parameters
+    assert looked_at["frozen"]
+
 
 def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> None:
     job = server.submit(

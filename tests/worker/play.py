@@ -56,6 +56,13 @@ def succeed(_: str) -> None:
     say(kind="done")
 
 
+def look_and_fail(found: str) -> None:
+    """Write down what was found in the model, if asked to, and fail."""
+    if order.inspect:
+        (OUT / "inspection.json").write_text(found)
+    fail("nothing_to_prune")
+
+
 def sleep(seconds: str) -> None:
     say(kind="progress", step="plan", done=0, total=1)
     time.sleep(float(seconds))

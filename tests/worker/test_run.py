@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from intrafusion.api import Artifact, Job
+from intrafusion.report import InspectionReport
 from service import jobs as service_jobs
+from service.models import get_model
 from service.settings import Settings
 from service.store import jobs as store
 from service.store.blobs import Blobs
@@ -125,6 +127,31 @@ def test_an_error_of_the_engine_becomes_the_jobs_error(run: Run) -> None:
     assert (job.error.detail, job.error.hint) == ("No good.", "Do better.")
     assert job.error.details == {"at": 7}
     assert job.error.status == 422
+
+
+FOUND = InspectionReport(
+    source="play", parameters=2, macs=2, inputs=[], groups=[], frozen=[], coverage=0.5
+)
+
+
+def test_what_was_found_in_a_model_is_kept_though_the_job_failed(
+    run: Run, database: Database
+) -> None:
+    job = run("look_and_fail", FOUND.model_dump_json())
+    assert job.error is not None
+    assert job.error.code == "nothing_to_prune"
+    model = get_model(database=database, tenant=DEFAULT_TENANT, id=job.model)
+    assert model.inspection == FOUND
+    run("look_and_fail", FOUND.model_copy(update={"macs": 3}).model_dump_json())  # not asked again
+    assert get_model(database=database, tenant=DEFAULT_TENANT, id=job.model) == model
+
+
+def test_an_unusable_inspection_is_not_kept_and_spoils_no_job(run: Run, database: Database) -> None:
+    job = run("look_and_fail", '{"coverage": "all"}')
+    assert job.error is not None
+    assert job.error.code == "nothing_to_prune"
+    model = get_model(database=database, tenant=DEFAULT_TENANT, id=job.model)
+    assert model.inspection is None
 
 
 @pytest.mark.parametrize("sandbox", ["off", "required"])
