@@ -21,13 +21,13 @@ ARG TORCH_INDEX=""
 RUN python -m venv /opt/intrafusion \
     && /opt/intrafusion/bin/pip install --no-cache-dir --constraint constraints.txt \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-        '.[engine,onnx,service,postgresql]'
+        '.[engine,onnx,service,postgresql,tracing]'
 
 # constraints.txt pins the version of torch; without an index for the CPU it is the CUDA build.
 FROM source AS build-worker-cuda
 RUN python -m venv /opt/intrafusion \
     && /opt/intrafusion/bin/pip install --no-cache-dir --constraint constraints.txt \
-        '.[engine,onnx,service,postgresql]'
+        '.[engine,onnx,service,postgresql,tracing]'
 
 FROM python:3.11-slim AS base
 RUN useradd --create-home --uid 1000 intrafusion \

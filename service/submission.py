@@ -21,6 +21,7 @@ from service.store.deliveries import add_delivery
 from service.store.idempotency import find_key, remember_key
 from service.store.records import DatasetRecord, ModelRecord
 from service.store.uploads import find_upload
+from service.tracing import traceparent
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def submit_job(
                 request=body,
                 retry_of=retry_of,
                 request_id=structlog.contextvars.get_contextvars().get("request_id"),
+                traceparent=traceparent(),
             )
             if request.webhook is not None:
                 add_delivery(session, record.id, request.webhook)

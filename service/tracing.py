@@ -1,30 +1,37 @@
-"""OpenTelemetry traces of requests, where an endpoint for them is configured.
+"""OpenTelemetry traces of requests and of the jobs they made, where an endpoint is configured.
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` turns them on; the other `OTEL_…` variables are OpenTelemetry's own.
+A job's record keeps the trace of its request, so that the worker can go on with it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-
-from fastapi import FastAPI
+from typing import TYPE_CHECKING
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from opentelemetry.sdk.trace import TracerProvider
+
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_HEADER = "traceparent"
 
 
-def trace(app: FastAPI) -> Callable[[], None]:
-    """Trace `app` if an endpoint is configured; returns what sends the last spans at its end.
+def tracing_configured() -> bool:
+    """Whether there is somewhere to send traces to."""
+    return any(os.environ.get(name) for name in _ENDPOINTS)
 
-    Raises `ENGINE_MISSING` where one is configured and OpenTelemetry is not installed.
+
+def new_provider(name: str) -> TracerProvider:
+    """What sends spans to the endpoint, as the service `name` unless `OTEL_SERVICE_NAME` is set.
+
+    Raises `ENGINE_MISSING` where OpenTelemetry is not installed.
     """
-    if not any(os.environ.get(name) for name in _ENDPOINTS):
-        return lambda: None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -34,10 +41,34 @@ def trace(app: FastAPI) -> Callable[[], None]:
             f"Traces need {missing.name}, which is not installed.",
             "Install it with 'intrafusion[tracing]', or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
         ) from missing
-    name = os.environ.get("OTEL_SERVICE_NAME", "intrafusion")
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    chosen = os.environ.get("OTEL_SERVICE_NAME", name)
+    provider = TracerProvider(resource=Resource.create({"service.name": chosen}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def trace(app: FastAPI) -> Callable[[], None]:
+    """Trace `app` if an endpoint is configured; returns what sends the last spans at its end.
+
+    Raises `ENGINE_MISSING` where one is configured and OpenTelemetry is not installed.
+    """
+    if not tracing_configured():
+        return lambda: None
+    provider = new_provider("intrafusion")
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
     FastAPIInstrumentor.instrument_app(
         app, tracer_provider=provider, excluded_urls="healthz,readyz,metrics"
     )
     return provider.shutdown
+
+
+def traceparent() -> str | None:
+    """What leads back to the span that is open, in W3C's form; None where nothing is traced."""
+    if not tracing_configured():
+        return None
+    from opentelemetry.propagate import inject
+
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return carrier.get(_HEADER)

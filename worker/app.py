@@ -17,6 +17,7 @@ from service.queue import celery_options
 from service.settings import Settings
 from worker.presence import Presence, worker_name
 from worker.tether import die_with_parent
+from worker.tracing import send_last_spans
 
 settings = Settings()
 configure_logging(settings.log_level)
@@ -59,6 +60,11 @@ def _begin_to_stop(**_: object) -> None:
 def _leave(**_: object) -> None:
     if _presence is not None:
         _presence.stop()
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _end_child(**_: object) -> None:
+    send_last_spans()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 from sqlalchemy.orm import Session
 
@@ -13,7 +15,8 @@ from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.jobs import Claim, abandon_job, claim_job, find_job, release_job, settle_job
-from service.store.records import DatasetRecord, ModelRecord
+from service.store.records import DatasetRecord, JobRecord, ModelRecord
+from service.store.timings import add_timing
 from service.store.uploads import Upload, find_inspection, find_upload, keep_inspection
 from worker.folder import (
     Input,
@@ -26,7 +29,9 @@ from worker.folder import (
 )
 from worker.process import JobProcess
 from worker.sandbox import job_command, job_environment, job_limits, sandbox_works
+from worker.steps import seconds_by_step
 from worker.supervisor import Ending, Verdict, supervise
+from worker.tracing import trace_job
 
 log = structlog.get_logger()
 
@@ -41,13 +46,17 @@ def run_delivered(
     """
     with database.write() as session:
         claim = claim_job(session, id=job_id, worker=worker, lease_seconds=settings.lease_seconds)
-    if claim is None:
+        record = None if claim is None else find_job(session, job_id, tenant=None)
+        if record is not None and record.attempt == 1:
+            add_timing(session, "queue_wait", _seconds_waited(record))
+    if claim is None or record is None:
         log.info("nothing to claim", job_id=job_id)
         return False
-    with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=claim.attempt):
+    ids = {"job_id": job_id, "attempt": claim.attempt, "request_id": record.request_id}
+    with structlog.contextvars.bound_contextvars(**ids):
         log.info("job claimed", worker=worker)
         try:
-            _work(claim, settings, database, blobs)
+            _work(claim, record, settings, database, blobs)
         except Exception:
             log.exception("the attempt failed on the worker's side")
             with database.write() as session:
@@ -56,15 +65,19 @@ def run_delivered(
     return True
 
 
-def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) -> None:
+def _seconds_waited(record: JobRecord) -> float:
+    assert record.started_at is not None
+    return max(0.0, (record.started_at - record.queued_at).total_seconds())
+
+
+def _work(
+    claim: Claim, record: JobRecord, settings: Settings, database: Database, blobs: Blobs
+) -> None:
+    request = JobRequest.model_validate(record.request)
     with database.read() as session:
-        record = find_job(session, claim.job_id, tenant=None)
-        assert record is not None
-        request, tenant = JobRequest.model_validate(record.request), record.tenant
         looked_at = find_inspection(session, request.model) is not None
-        structlog.contextvars.bind_contextvars(request_id=record.request_id)
     try:
-        model, calibration, evaluation = _inputs(database, request, tenant)
+        model, calibration, evaluation = _inputs(database, request, record.tenant)
     except IntraFusionError as error:
         with database.write() as session:
             _fail(session, claim, error)
@@ -79,16 +92,18 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
             evaluation=evaluation,
             inspect=not looked_at,
         )
-        verdict = _run_process(folder, claim, settings, database)
+        verdict = _run_process(folder, claim, record, settings, database)
         _keep_inspection(folder, database, request.model)
         results = None
         if verdict.ending is Ending.DONE:
             try:
                 results = collect(folder, blobs, job_id=claim.job_id, request=request)
             except IntraFusionError as error:
-                verdict = Verdict(Ending.FAILED, error)
-    log.info("job ended", ending=verdict.ending.name.lower(), error=str(verdict.error or ""))
+                verdict = replace(verdict, ending=Ending.FAILED, error=error)
+    _tell(verdict, claim, record)
     with database.write() as session:
+        for step, seconds in seconds_by_step(verdict.steps).items():
+            add_timing(session, "step", seconds, label=step)
         match verdict.ending:
             case Ending.DONE:
                 assert results is not None
@@ -102,6 +117,32 @@ def _work(claim: Claim, settings: Settings, database: Database, blobs: Blobs) ->
                 release_job(session, claim)
             case Ending.LOST:
                 log.warning("the job was taken back while it ran")
+
+
+def _tell(verdict: Verdict, claim: Claim, record: JobRecord) -> None:
+    """Log how the attempt ended, and trace it."""
+    ending, error = verdict.ending.name.lower(), verdict.error
+    log.info(
+        "job ended",
+        ending=ending,
+        error=str(error or ""),
+        seconds={name: round(s, 3) for name, s in seconds_by_step(verdict.steps).items()},
+    )
+    attributes: dict[str, str | int] = {
+        "job_id": claim.job_id,
+        "attempt": claim.attempt,
+        "worker": claim.worker,
+        "tenant": record.tenant,
+        "ending": ending,
+    }
+    if record.request_id is not None:
+        attributes["request_id"] = record.request_id
+    trace_job(
+        verdict.steps,
+        traceparent=record.traceparent,
+        attributes=attributes,
+        error=None if error is None else error.message,
+    )
 
 
 def _keep_inspection(folder: JobFolder, database: Database, model_id: str) -> None:
@@ -136,12 +177,16 @@ def _fail(session: Session, claim: Claim, reason: IntraFusionError) -> None:
 
 
 def _run_process(
-    folder: JobFolder, claim: Claim, settings: Settings, database: Database
+    folder: JobFolder, claim: Claim, record: JobRecord, settings: Settings, database: Database
 ) -> Verdict:
     sandboxed = sandbox_works(settings)
+    ids = {
+        "INTRAFUSION_JOB_ID": claim.job_id,
+        "INTRAFUSION_REQUEST_ID": record.request_id or "",
+    }  # for what users' own architectures and criteria log
     with JobProcess(
         job_command(settings, folder, sandboxed=sandboxed),
-        environment=job_environment(settings, folder, sandboxed=sandboxed),
+        environment=job_environment(settings, folder, sandboxed=sandboxed) | ids,
         limits=job_limits(settings),
     ) as process:
         return supervise(process, settings=settings, database=database, claim=claim)

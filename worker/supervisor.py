@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -28,6 +29,7 @@ from worker.messages import (
 )
 from worker.process import JobProcess, Source
 from worker.sandbox import job_memory
+from worker.steps import Stopwatch, TimedStep
 
 log = structlog.get_logger()
 
@@ -56,6 +58,8 @@ class Verdict:
 
     ending: Ending
     error: IntraFusionError | None = None
+    steps: Sequence[TimedStep] = ()
+    """What the process did, and how long each took."""
 
 
 @dataclass
@@ -65,6 +69,7 @@ class _Watch:
     done: bool = False
     error: IntraFusionError | None = None
     lines: int = 0
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     progress: dict[str, Any] | None = None
     events: list[tuple[EventKind, dict[str, Any]]] = field(default_factory=list)
 
@@ -78,6 +83,13 @@ def supervise(
     passed, and cancellation, the worker's own end, wall time and memory are looked at.
     """
     watch = _Watch()
+    verdict = _watch(watch, process, settings, database, claim)
+    return replace(verdict, steps=watch.stopwatch.stop())
+
+
+def _watch(
+    watch: _Watch, process: JobProcess, settings: Settings, database: Database, claim: Claim
+) -> Verdict:
     began = checked = time.monotonic()
     renewed = began
     while not process.ended:
@@ -119,6 +131,7 @@ def _hear(watch: _Watch, source: Source, line: str) -> None:
         return
     match message:
         case ProgressMessage():
+            watch.stopwatch.enter(message.step)
             watch.progress = message.model_dump(exclude={"kind"})
             last = watch.events[-1] if watch.events else None
             if last is not None and last[0] == "progress" and last[1]["step"] == message.step:
@@ -143,7 +156,9 @@ def _note_line(watch: _Watch, text: str) -> None:
     """Keep a line the job printed; a job that prints without end is heard only so long."""
     watch.lines += 1
     if watch.lines <= _MAX_LINES:
-        watch.events.append(("log", {"text": text[:_LINE_LENGTH].replace("\x00", "�")}))
+        said = text[:_LINE_LENGTH].replace("\x00", "�")
+        watch.events.append(("log", {"text": said}))
+        log.info("the job said", text=said)
     elif watch.lines == _MAX_LINES + 1:
         watch.events.append(("log", {"text": "further lines are left out"}))
 

@@ -69,6 +69,7 @@ def add_job(
     request: dict[str, Any],
     retry_of: str | None = None,
     request_id: str | None = None,
+    traceparent: str | None = None,
 ) -> JobRecord:
     """A new job, queued and not yet published."""
     record = JobRecord(
@@ -82,6 +83,7 @@ def add_job(
         request=request,
         retry_of=retry_of,
         request_id=request_id,
+        traceparent=traceparent,
         queued_at=now(),
         attempt=0,
         losses=0,

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -135,6 +136,8 @@ class JobRecord(Record):
     retry_of: Mapped[str | None] = mapped_column(String(64))
     request_id: Mapped[str | None] = mapped_column(String(128))
     """The request that made it, as the logs know it."""
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """The span of that request, where it was traced."""
 
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -227,6 +230,20 @@ class PartialUploadRecord(Record):
     created_at: Mapped[datetime] = mapped_column(index=True)
     upload_id: Mapped[str | None] = mapped_column(String(64))
     """The model or dataset that it became."""
+
+
+class TimingRecord(Record):
+    """One bar of a histogram; service.store.timings says of what."""
+
+    __tablename__ = "timings"
+
+    timed: Mapped[str] = mapped_column(String(16), primary_key=True)
+    label: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bound: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """The most seconds that are counted here."""
+    count: Mapped[int]
+    seconds: Mapped[float] = mapped_column(Double())
+    """All that is counted here, together."""
 
 
 class WorkerRecord(Record):

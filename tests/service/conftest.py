@@ -130,9 +130,9 @@ def request_for(api: httpx.Client, **changes: object) -> dict[str, object]:
     return body | changes
 
 
-def queued(api: httpx.Client, **changes: object) -> str:
+def queued(api: httpx.Client, *, headers: dict[str, str] | None = None, **changes: object) -> str:
     """The id of a job that waits."""
-    answer = api.post("/v1/jobs", json=request_for(api, **changes))
+    answer = api.post("/v1/jobs", json=request_for(api, **changes), headers=headers)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 

@@ -40,7 +40,7 @@ def test_metrics_tell_of_jobs_workers_and_requests(api: TestClient, database: Da
     assert found["intrafusion_jobs", "queued"] == 1
     assert found["intrafusion_jobs", "succeeded"] == 1
     assert found["intrafusion_workers",] == 1
-    assert found["intrafusion_queue_wait_seconds",] > 0
+    assert found["intrafusion_longest_wait_seconds",] > 0
     count = "intrafusion_http_request_seconds_count"
     assert found[count, "POST", "/v1/jobs", "202"] == 2
     assert found[count, "GET", "/v1/jobs/{job_id}", "404"] == 1  # a route, never an id
