@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -14,9 +15,10 @@ from typing import BinaryIO, TypeVar
 from intrafusion.api import JobRequest
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import CompressionReport, InspectionReport
-from service.store.blobs import Blobs
+from service.store.blobs import Blob, Blobs
 from service.store.records import ArtifactRecord
-from worker.messages import INSPECTION, MODEL_OUTPUTS, ORDER, REPORT, Order
+from service.web.reports import report_page
+from worker.messages import INSPECTION, MODEL_OUTPUTS, ORDER, REPORT, REPORT_PAGE, Order
 
 _SUFFIXES = {
     "torchscript": ".pt",
@@ -25,6 +27,7 @@ _SUFFIXES = {
     "safetensors": ".safetensors",
     "npz": ".npz",
 }
+_MEDIA_TYPES = {".json": "application/json", ".html": "text/html; charset=utf-8"}
 _MAX_REPORT_BYTES = 64 * 1024**2
 
 Report = TypeVar("Report", CompressionReport, InspectionReport)
@@ -32,10 +35,11 @@ Report = TypeVar("Report", CompressionReport, InspectionReport)
 
 @dataclass(frozen=True)
 class Input:
-    """An upload a job reads: the SHA-256 of its bytes and its kind."""
+    """An upload a job reads: the SHA-256 of its bytes, its kind, and what people call it."""
 
     sha256: str
     kind: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -110,15 +114,23 @@ class Results:
     artifacts: list[ArtifactRecord]
 
 
-def collect(folder: JobFolder, blobs: Blobs, *, job_id: str, request: JobRequest) -> Results:
-    """Store the results the job was asked for and describe them.
+def collect(
+    folder: JobFolder, blobs: Blobs, *, job_id: str, request: JobRequest, model_name: str
+) -> Results:
+    """Store the results the job was asked for and its report, also as a page, and describe them.
 
     Raises `INTERNAL` where the job left one out or wrote something that is none.
     """
     wanted = [MODEL_OUTPUTS[output] for output in request.outputs]
     report = _report(folder, REPORT, CompressionReport)
     names = dict.fromkeys([*wanted, REPORT])
-    return Results(report, [_store(folder, blobs, job_id, name) for name in names])
+    artifacts = [_store(folder, blobs, job_id, name) for name in names]
+    try:
+        page = report_page(report, name=model_name, job_id=job_id)
+    except (ArithmeticError, ValueError) as error:
+        raise _bad_result(REPORT, "its numbers cannot be drawn") from error
+    artifacts.append(_record(job_id, REPORT_PAGE, blobs.adopt(io.BytesIO(page.encode()))))
+    return Results(report, artifacts)
 
 
 def inspection_of(folder: JobFolder) -> InspectionReport | None:
@@ -144,8 +156,11 @@ def _report(folder: JobFolder, name: str, kind: type[Report]) -> Report:
 
 def _store(folder: JobFolder, blobs: Blobs, job_id: str, name: str) -> ArtifactRecord:
     with _result(folder, name) as file:
-        blob = blobs.adopt(file)
-    media_type = "application/json" if name.endswith(".json") else "application/octet-stream"
+        return _record(job_id, name, blobs.adopt(file))
+
+
+def _record(job_id: str, name: str, blob: Blob) -> ArtifactRecord:
+    media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
     return ArtifactRecord(
         job_id=job_id, name=name, sha256=blob.sha256, bytes=blob.bytes, media_type=media_type
     )

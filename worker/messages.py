@@ -19,6 +19,7 @@ MODEL_OUTPUTS = {
     "onnx": "model.onnx",
 }
 REPORT = "report.json"
+REPORT_PAGE = "report.html"
 INSPECTION = "inspection.json"
 
 _Word = Annotated[str, Field(max_length=64)]

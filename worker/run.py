@@ -97,7 +97,9 @@ def _work(
         results = None
         if verdict.ending is Ending.DONE:
             try:
-                results = collect(folder, blobs, job_id=claim.job_id, request=request)
+                results = collect(
+                    folder, blobs, job_id=claim.job_id, request=request, model_name=model.name
+                )
             except IntraFusionError as error:
                 verdict = replace(verdict, ending=Ending.FAILED, error=error)
     _tell(verdict, claim, record)
@@ -214,4 +216,4 @@ def _input(session: Session, table: type[Upload], id: str, tenant: str) -> Input
             "Upload it again and submit a new job.",
             id=id,
         )
-    return Input(sha256=record.sha256, kind=record.kind)
+    return Input(sha256=record.sha256, kind=record.kind, name=record.name or id)

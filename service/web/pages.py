@@ -9,11 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-import intrafusion
 from intrafusion.api import Artifact, Event, Job, JobStatus
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import CompressionReport
@@ -27,6 +25,8 @@ from service.models import MODELS
 from service.store.jobs import JobFilter
 from service.web import forms, words
 from service.web.charts import Point, curve, group_bars
+from service.web.rendering import fill
+from service.web.reports import report_points
 from service.web.session import VisitorDep
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -40,20 +40,11 @@ _ON_PAGE = 25
 _ON_CURVE = 60
 _STATES: tuple[JobStatus, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
-_templates = Environment(
-    loader=PackageLoader("service.web"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.globals.update(words=words, version=intrafusion.__version__)
-
 
 def render(template: str, /, *, code: int = 200, **values: Any) -> HTMLResponse:
     """A template as an answer that runs no script but our own and is shown in no other page."""
     return HTMLResponse(
-        _templates.get_template(template).render(**values),
+        fill(template, **values),
         status_code=code,
         headers={
             "Content-Security-Policy": _POLICY,
@@ -173,7 +164,7 @@ async def show_job(
         artifacts=artifacts,
         report=report,
         bars=group_bars(report.groups) if report else [],
-        curve=curve(list(_points(job, report, alike))),
+        curve=curve(list(report_points(report, _points(job, alike)))) if report else None,
         signed_in=COOKIE in request.cookies,
     )
 
@@ -211,18 +202,8 @@ async def _report(resources: Resources, artifacts: list[Artifact]) -> Compressio
     return None
 
 
-def _points(job: Job, report: CompressionReport | None, alike: list[Job]) -> Iterable[Point]:
-    """This job's original, result and tries, and other jobs on the same model and samples."""
-    if report is None or report.before.accuracy is None or report.after.accuracy is None:
-        return
-    before, after = report.before, report.after
-    assert before.accuracy is not None
-    assert after.accuracy is not None
-    yield Point(before.parameters, before.accuracy, "original", "original")
-    if report.search is not None:
-        for tried in report.search.tries:
-            if tried.accuracy is not None:
-                yield Point(tried.parameters, tried.accuracy, "tried in the search", "tried")
+def _points(job: Job, alike: list[Job]) -> Iterable[Point]:
+    """Other jobs on the same model and samples."""
     for other in alike:
         result = other.result
         if other.id == job.id or other.evaluation != job.evaluation or result is None:
@@ -235,7 +216,6 @@ def _points(job: Job, report: CompressionReport | None, alike: list[Job]) -> Ite
                 "job",
                 f"/jobs/{other.id}",
             )
-    yield Point(after.parameters, after.accuracy, "this job", "result")
 
 
 @router.post("/jobs/{job_id}/cancel")

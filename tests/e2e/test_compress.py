@@ -63,7 +63,12 @@ def test_a_network_goes_in_and_a_smaller_one_comes_out(
     assert report.fidelity.samples == 40
 
     listed = server.http.get(f"/v1/jobs/{job}/artifacts").json()["data"]
-    assert [a["name"] for a in listed] == ["model.pt", "model.safetensors", "report.json"]
+    assert [a["name"] for a in listed] == [
+        "model.pt",
+        "model.safetensors",
+        "report.html",
+        "report.json",
+    ]
     for artifact in listed:
         content = server.http.get(f"/v1/jobs/{job}/artifacts/{artifact['name']}").content
         assert len(content) == artifact["bytes"]
@@ -98,6 +103,7 @@ def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> N
         "model.onnx",
         "model.pt2",
         "model.safetensors",
+        "report.html",
         "report.json",
     ]
     report = CompressionReport.model_validate(server.http.get(f"/v1/jobs/{job}/report").json())

@@ -74,6 +74,7 @@ def test_a_job_that_ends_well(run: Run, database: Database, settings: Settings) 
     assert [artifact.name for artifact in artifacts] == [
         "model.pt",
         "model.safetensors",
+        "report.html",
         "report.json",
     ]
     assert list(settings.jobs_folder.iterdir()) == []
@@ -188,6 +189,7 @@ def test_a_job_may_run_so_long_and_no_longer(run: Run) -> None:
         ("link", "/etc/hostname", "internal"),
         ("link", "report.json", "internal"),
         ("lie", "", "internal"),
+        ("measure_nothing", "", "internal"),
     ],
 )
 def test_results_that_are_none_fail_the_job(
