@@ -166,8 +166,9 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     atoms = atoms[np.argsort(units.unit[atoms], kind="stable")]
     unit, column = units.unit[atoms], columns.of_atom[atoms - 1]
     way = np.zeros_like(atoms)
-    if record.parts or not (np.diff(unit) | np.diff(column)).all():
-        way = ways(record, np.concatenate([[-1], columns.of_atom]))[atoms]
+    repeated = unit[1:][(np.diff(unit) | np.diff(column)) == 0]
+    if record.parts or len(repeated):
+        way = ways(record, units, np.concatenate([[-1], columns.of_atom]), repeated)[atoms]
         # What goes the same way stands together, place by place in the same order everywhere.
         order = np.lexsort((atoms, units.place[atoms], way, column, unit))
         atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]

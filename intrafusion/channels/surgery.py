@@ -83,26 +83,32 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
         for (name, dim), atoms in analysis.walk.ranges.items()
     }
     again = walk(result.program, seeds, whole_heads=analysis.walk.whole_heads)
-    # Where one channel is left there is no plane any more, and what meets it there can be frozen.
+    values = {node: v for node, v in analysis.walk.values.items() if isinstance(v, Value)}
+    expected = {node: Sizes({}, alive).after(value) for node, value in values.items()}
+    # Where one channel is left there is no plane any more, and what meets it there can be frozen;
+    # where one line of a grid is left, what meets it meets all that stood beside it.
     lost = [left for left in seeds.values() if len(left) < 2]
     lost += [freeze.atoms for freeze in again.freezes]
+    lost += [
+        _left(plane, varying(plane), alive)
+        for node, value in values.items()
+        for plane in value.planes
+        if any(expected[node][dim] == 1 for dim in varying(plane))
+    ]
     unit = torch.from_numpy(analysis.units.unit)
     followed = alive & ~torch.isin(unit, unit[torch.cat(lost).long()])
     followed[FROZEN] = False
-    for node in analysis.program.graph.nodes:
-        value = analysis.walk.values.get(node)
-        if isinstance(value, Value):
-            found = again.values[result.twins[node]]
-            expected = Sizes({}, alive).after(value)
-            if list(found.shape) != expected:
-                raise ValueError(f"{node.name} has shape {list(found.shape)}, not {expected}")
-            # A piece of which nothing is left has no channels to follow.
-            for plane in value.planes if 0 not in expected else ():
-                known = followed[_left(plane, varying(plane), alive)]
-                if bool(known.any()) and not any(
-                    _is_kept(plane, other, alive, followed) for other in found.planes
-                ):
-                    raise ValueError(f"{node.name} has lost track of its channels")
+    for node, value in values.items():
+        found, shape = again.values[result.twins[node]], expected[node]
+        if list(found.shape) != shape:
+            raise ValueError(f"{node.name} has shape {list(found.shape)}, not {shape}")
+        # A piece of which nothing is left has no channels to follow.
+        for plane in value.planes if 0 not in shape else ():
+            known = followed[_left(plane, varying(plane), alive)]
+            if bool(known.any()) and not any(
+                _is_kept(plane, other, alive, followed) for other in found.planes
+            ):
+                raise ValueError(f"{node.name} has lost track of its channels")
 
 
 def _is_kept(plane: Tensor, found: Tensor, alive: Tensor, followed: Tensor) -> bool:

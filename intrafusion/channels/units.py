@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from intrafusion.channels.planes import FROZEN
-from intrafusion.channels.walk import Rect, Walk
+from intrafusion.channels.walk import Rect, Tie, Walk
 
 Integers = NDArray[np.int64]
 
@@ -30,6 +30,9 @@ class Units:
     """The solution of a walk.
 
     Attributes:
+        ties: what tells the copies of a unit apart: the walk's ties and lines, and the columns of
+            rectangles whose rows are groups of a layer. Those of a rectangle that only has to
+            stay one are not among them.
         unit: for each atom the number of its unit.
         place: for each atom the number of its place: atoms that meet, position by position, are
             at one. A unit that stands k times in a dimension is at several.
@@ -37,6 +40,7 @@ class Units:
             or `JOINED`.
     """
 
+    ties: tuple[Tie, ...]
     unit: Integers
     place: Integers
     cause: Integers
@@ -44,21 +48,25 @@ class Units:
 
 def solve(walk: Walk) -> Units:
     """Join what is tied, square the rectangles, and find what is frozen."""
-    a = joined(tie[0] for tie in walk.ties)
-    b = joined(tie[1] for tie in walk.ties)
+    ties = list(walk.ties)
+    a, b = _ends(ties)
     unit = place = _components(walk.atoms, a, b)
+
+    def join(more: list[Tie]) -> Integers:
+        nonlocal a, b
+        ends = _ends(more)
+        a, b = np.concatenate([a, ends[0]]), np.concatenate([b, ends[1]])
+        return _components(walk.atoms, a, b)
+
     if walk.lines:
-        a = np.concatenate([a, joined(line[0] for line in walk.lines)])
-        b = np.concatenate([b, joined(line[1] for line in walk.lines)])
-        unit = _components(walk.atoms, a, b)
+        ties += walk.lines
+        unit = join(walk.lines)
     pending = list(walk.rects)
     while pending:
         now, pending = _to_square(unit, pending)
-        grids = [rect.grid.numpy() for rect in now]
-        a = np.concatenate([a, *(grid[1:].reshape(-1) for grid in grids)])
-        b = np.concatenate([b, *(np.tile(grid[0], len(grid) - 1) for grid in grids)])
         if now:
-            unit = _components(walk.atoms, a, b)
+            ties += [_columns(rect) for rect in now if not rect.aligned]
+            unit = join([_columns(rect) for rect in now])
     touching = (a == FROZEN) ^ (b == FROZEN)
     cause = np.full(int(unit.max()) + 1, FREE)
     cause[unit[np.concatenate([a[touching], b[touching]])]] = JOINED
@@ -66,7 +74,17 @@ def solve(walk: Walk) -> Units:
     frozen = joined(freeze.atoms for freeze in walk.freezes)
     # Of several assignments to one unit the last is left: backwards, the first freeze.
     cause[unit[frozen[::-1]]] = np.repeat(np.arange(len(sizes)), sizes)[::-1]
-    return Units(unit, place, cause)
+    return Units(tuple(ties), unit, place, cause)
+
+
+def _columns(rect: Rect) -> Tie:
+    """Each entry of the first row with those below it."""
+    return rect.grid[1:].reshape(-1), rect.grid[0].repeat(len(rect.grid) - 1)
+
+
+def _ends(ties: list[Tie]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """What is on either side of all ties."""
+    return joined(a for a, _ in ties), joined(b for _, b in ties)
 
 
 def joined(labels: Iterable[Tensor]) -> NDArray[np.int32]:

@@ -25,6 +25,9 @@ LONE = "one channel of it is used on its own"
 
 Planes: TypeAlias = tuple[Tensor, ...]
 
+Tie: TypeAlias = tuple[Tensor, Tensor]
+"""Two vectors of atoms that live and die together, entry by entry."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -89,8 +92,8 @@ class Walk:
 
     ranges: dict[tuple[str, int], range] = field(default_factory=dict)
     atoms: int = FROZEN + 1
-    ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    lines: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    ties: list[Tie] = field(default_factory=list)
+    lines: list[Tie] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
     rects: list[Rect] = field(default_factory=list)
     warnings: list[tuple[Tensor, str]] = field(default_factory=list)
@@ -166,7 +169,7 @@ class Walk:
         return torch.arange(atoms.start, atoms.stop, dtype=torch.int32)
 
 
-def _pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _pairs(a: Tensor, b: Tensor) -> Tie:
     """The entries of two planes that broadcast together, as vectors."""
     a, b = core(a), core(b)
     if a.shape != b.shape:

@@ -8,41 +8,83 @@ a gated layer is not the second, whatever the order they stand in.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 
 from intrafusion.channels.planes import FROZEN
-from intrafusion.channels.units import Integers, joined
+from intrafusion.channels.units import FREE, Integers, Units, joined
 from intrafusion.channels.walk import Walk
 
+NOWHERE = -1
+"""The number of an atom that is not asked about; the frozen one never is."""
+
 _ROUNDS = 8
-"""How many ties away what an atom meets still tells it from others."""
+"""After how many ties it is asked whether what lies further away still tells atoms apart."""
 
 
-def ways(walk: Walk, column: Integers) -> Integers:
+def ways(walk: Walk, units: Units, column: Integers, repeated: Integers) -> Integers:
     """For each atom a number: equal for atoms that go the same way.
 
     Those stand in the same `column` (atoms,), are in the same of the walk's parts, and met, in
-    the same operations, atoms that go the same way: the classes of colour refinement (Weisfeiler
-    and Leman 1968), with sums of random numbers for the multisets.
+    the same operations and as the n-th, atoms that go the same way: the classes of colour
+    refinement (Weisfeiler and Leman 1968), with sums of random numbers for the multisets.
+
+    It is asked of the units that are `repeated`, as they stand several times in one column, and
+    of those with atoms in the walk's parts; for all others the column says enough.
     """
+    asked = np.zeros(len(units.cause), np.bool_)
+    asked[repeated] = True
+    asked[units.unit[joined(walk.parts)]] = True
+    asked &= units.cause == FREE
+    asked[units.unit[FROZEN]] = False
+    atoms = np.flatnonzero(asked[units.unit])
+    number = np.full(len(units.unit), NOWHERE)
+    number[atoms] = np.arange(len(atoms))
+
     random = np.random.default_rng(0)
-    colour = random.integers(2**62, size=1 + int(column.max(initial=0)))[column]
+    colour = random.integers(2**62, size=1 + int(column.max(initial=0)))[column[atoms]]
     for part in walk.parts:
-        colour[np.unique(part.numpy())] += random.integers(2**62)
-    a = joined(tie[0] for tie in walk.ties)
-    b = joined(tie[1] for tie in walk.ties)
-    sizes = [len(tie[0]) for tie in walk.ties]
-    real = (a != FROZEN) & (b != FROZEN)
-    # One number for each side of each tie.
-    left, right = (np.repeat(random.integers(2**62, size=len(sizes)), sizes)[real] for _ in "ab")
-    a, b = a[real], b[real]
-    ends = (np.concatenate([a, b]), np.concatenate([b, a]))
-    met = coo_array((np.concatenate([left, right]), ends), (walk.atoms, walk.atoms)).tocsr()
-    for _ in range(_ROUNDS):
-        colour = _scrambled(colour + met @ _scrambled(colour))
-    _, first, way = np.unique(colour, return_index=True, return_inverse=True)
+        marked = np.unique(number[part.numpy()])
+        colour[marked[marked != NOWHERE]] += random.integers(2**62)
+    met = _met(units, number, random)
+    found = 0
+    while (kinds := len(np.unique(colour))) > found:
+        found = kinds
+        for _ in range(_ROUNDS):
+            colour = _scrambled(colour + met @ _scrambled(colour))
+    _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
+    way = np.zeros_like(number)
     # By their first atoms, so that the copies of a unit are in the same order in most columns.
-    return first.argsort().argsort()[way]
+    way[atoms] = first.argsort().argsort()[kind]
+    return way
+
+
+def _met(units: Units, number: Integers, random: np.random.Generator) -> csr_array:
+    """What each atom met, by its `number`, and another number for the way in which it did so.
+
+    Where one met several in one operation, as the rows of a grid meet a vector, it met each of
+    them as the n-th: in this order they are those of one place after the other.
+    """
+    a, b = (number[joined(tie[side] for tie in units.ties)] for side in (0, 1))
+    sizes = [len(a) for a, _ in units.ties]
+    tie = np.repeat(np.arange(len(sizes)), sizes)
+    asked = (a != NOWHERE) & (b != NOWHERE)
+    a, b, tie = a[asked], b[asked], tie[asked]
+    ranks = _rank(tie, a) + (_rank(tie, b) << 32)
+    # One number for each side of each tie.
+    sides = [_scrambled(random.integers(2**62, size=len(sizes))[tie] + ranks) for _ in "ab"]
+    ends = (np.concatenate([a, b]), np.concatenate([b, a]))
+    count = int(number.max()) + 1
+    return coo_array((np.concatenate(sides), ends), (count, count)).tocsr()
+
+
+def _rank(tie: Integers, atom: Integers) -> Integers:
+    """The how many-th each entry is of those with the same atom in the same tie."""
+    order = np.lexsort((atom, tie))
+    starts = np.diff(tie[order], prepend=-1) | np.diff(atom[order], prepend=-1)
+    counted = np.arange(len(order))
+    rank = np.empty_like(counted)
+    rank[order] = counted - np.maximum.accumulate(np.where(starts, counted, 0))
+    return rank
 
 
 def _scrambled(colour: Integers) -> Integers:

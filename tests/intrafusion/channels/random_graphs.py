@@ -331,7 +331,8 @@ def buffer_per_channel(b: Sketch, x: fx.Node) -> fx.Node:
 
 @step()
 def mask(b: Sketch, x: fx.Node) -> fx.Node:
-    positive = b.call(aten.gt.Scalar, x, 0)
+    # Not 0: what is centred has a mean that is 0 but for rounding, and of either sign.
+    positive = b.call(aten.gt.Scalar, x, 0.01)
     if b.choose(True, False):
         return b.call(aten.masked_fill.Scalar, x, positive, 0.5)
     return b.call(aten.where.self, positive, x, b.call(aten.mul.Tensor, x, 0.1))

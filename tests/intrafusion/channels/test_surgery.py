@@ -90,6 +90,28 @@ def test_one_unit_may_be_all_that_is_left() -> None:
     assert relative_error(smaller(example(5)), reference(example(5))) <= 1e-5
 
 
+class Halves(nn.Module):
+    """A grid of two rows whose columns are units, taken apart and put together again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.first(x).reshape(-1, 2, 4).split(2, 2)
+        return self.last(torch.cat([left.relu(), right], 2).flatten(1))
+
+
+def test_one_column_of_a_grid_may_be_all_that_is_left() -> None:
+    torch.manual_seed(0)
+    analysis = analyse(load(Halves(), input_shapes=[(1, 6)]))
+    kept = {group: torch.tensor([1]) for group in analysis.groups}
+    smaller, reference = remove(analysis, kept).program, zeroed(analysis, kept)
+    x = torch.randn(5, 6)
+    assert len(kept) == 2
+    assert relative_error(smaller(x), reference(x)) <= 1e-5
+
+
 def test_a_program_can_be_shrunk_again() -> None:
     once = program_of("mobilenet")
     analysis = analyse(once)
