@@ -1,16 +1,11 @@
-"""Whose request it is: an API key names its tenant, who has so many requests a minute."""
+"""Whose request it is: an API key names its tenant."""
 
 from __future__ import annotations
 
-import math
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service.keys import digest
@@ -37,7 +32,7 @@ def authenticate(*, database: Database, settings: Settings, key: str | None) -> 
         elif settings.keys == "optional" and not any_api_key(session):
             return DEFAULT_TENANT
     said = "The API key is unknown or revoked." if key else "The request has no API key."
-    raise _with_headers(
+    raise with_headers(
         IntraFusionError(
             ErrorCode.UNAUTHENTICATED,
             said,
@@ -64,38 +59,8 @@ def refuse_other_sites(request: Request) -> None:
         )
 
 
-class RateLimit:
-    """So many requests a minute for each tenant, counted in this process."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._item = RateLimitItemPerMinute(per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-
-    def take(self, tenant: str) -> dict[str, str]:
-        """Count a request; returns the headers that tell how many are left.
-
-        Raises `TOO_MANY_REQUESTS` with `Retry-After` when none is.
-        """
-        granted = self._limiter.hit(self._item, tenant)
-        window = self._limiter.get_window_stats(self._item, tenant)
-        seconds = max(1, math.ceil(window.reset_time - time.time()))
-        headers = {
-            "RateLimit-Policy": f'"requests";q={self._item.amount};w=60',
-            "RateLimit": f'"requests";r={window.remaining if granted else 0};t={seconds}',
-        }
-        if granted:
-            return headers
-        raise _with_headers(
-            IntraFusionError(
-                ErrorCode.TOO_MANY_REQUESTS,
-                f"More than {self._item.amount} requests came within a minute.",
-                f"Go on in {seconds} seconds; wait for jobs with ?wait= or a stream of events.",
-            ),
-            headers | {"Retry-After": str(seconds)},
-        )
-
-
-def _with_headers(error: IntraFusionError, headers: dict[str, str]) -> IntraFusionError:
+def with_headers(error: IntraFusionError, headers: dict[str, str]) -> IntraFusionError:
+    """`error`, whose answer is to have these headers too."""
     told: Any = error
     told.headers = headers
     return error

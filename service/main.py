@@ -13,12 +13,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 import intrafusion
 from service.api import artifacts, compress, datasets, events, jobs, meta, models, partial_uploads
 from service.api.deps import Resources
-from service.auth import RateLimit
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.openapi import describe
 from service.problems import install_problems
 from service.queue import Queue
+from service.rate_limit import RateLimit
 from service.requests import BodyLimit, RequestMiddleware
 from service.settings import Settings
 from service.store.blobs import Blobs
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             blobs=blobs,
             queue=queue,
             upkeep=upkeep,
-            rate_limit=None if per_minute is None else RateLimit(per_minute),
+            rate_limit=None if per_minute is None else RateLimit(per_minute, chosen.redis_url),
         )
         metrics.watch(database, chosen)
         upkeep.start()

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     quota_requests_per_minute: int | None = Field(
         default=None,
         gt=0,
-        description="Requests a tenant may send in a minute, to each API process. Unset: any.",
+        description="Requests a tenant may send in a minute, to all API processes. Unset: any.",
     )
     quota_queued_jobs: int | None = Field(
         default=None, gt=0, description="Jobs of a tenant that may wait. Unset: any number."

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import httpx
 import psycopg
+import redis
+
+from service.household import Household
+from service.redis_server import own_redis
 
 
 def _find(name: str) -> str:
@@ -101,12 +105,22 @@ def s3() -> Iterator[dict[str, str]]:
         server.wait(10)
 
 
+def start_redis(home: Path) -> Household:
+    """A running Redis-protocol server, at the address that `own_redis(home)` has."""
+    server = own_redis(home)
+    household = Household([server.member], logs=home / "logs")
+    household.start()
+    with redis.Redis.from_url(server.url) as client:
+        _wait_for(lambda: bool(client.ping()))
+    return household
+
+
 def _wait_for(answers: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
             if answers():
                 return
-        except (OSError, httpx.HTTPError, psycopg.Error):
+        except (OSError, httpx.HTTPError, psycopg.Error, redis.RedisError):
             assert time.monotonic() < deadline, "the server did not start"
         time.sleep(0.05)

@@ -9,8 +9,9 @@ import structlog
 from fastapi import Depends, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.auth import COOKIE, RateLimit, authenticate, refuse_other_sites
+from service.auth import COOKIE, authenticate, refuse_other_sites
 from service.queue import Queue
+from service.rate_limit import RateLimit
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database

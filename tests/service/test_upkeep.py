@@ -17,6 +17,7 @@ from service.main import create_app
 from service.queue import NAME, Queue, QueueUnreachableError
 from service.redis_server import own_redis
 from service.settings import Settings
+from tests.servers import start_redis
 from tests.service.conftest import MODEL, upload
 
 
@@ -37,23 +38,6 @@ def settings(home: Path) -> Settings:
         log_level="ERROR",
         redeliver_seconds=1,
     )
-
-
-def start_redis(home: Path) -> Household:
-    server = own_redis(home)
-    household = Household([server.member], logs=home / "logs")
-    household.start()
-    client = redis.Redis.from_url(server.url)
-    wait_for(lambda: _answers(client))
-    client.close()
-    return household
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.exceptions.RedisError:
-        return False
 
 
 @pytest.fixture
