@@ -17,11 +17,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	touch $@
 
-lint: install    ## ruff, mypy --strict and the import contracts
+lint: install    ## ruff, mypy --strict, the import contracts and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck .ci/run examples/ci/*.sh
 
 test: lint       ## Everything CI checks, one test to a core
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
