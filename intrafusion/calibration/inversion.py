@@ -39,8 +39,13 @@ large as the one before."""
 START = 0.3
 """Standard deviation of every layer at first."""
 SCALES = tuple(2.0**power for power in range(-8, 11))
-"""Some networks take pixels of 0 … 1, some of 0 … 255: noise of each size is tried first, and the
-best is where the search begins."""
+"""Some networks take pixels of 0 … 1, some of 0 … 255: noise of each size is looked at first."""
+TRIED, TRIAL_STEPS = 7, 30
+"""From the size of noise that comes nearest and the next larger ones, so many in all, a short
+search is made: noise that is too small is near and leads nowhere."""
+ABOVE = 4.0
+"""The search begins so many times as large as the short one that came nearest. What shrinks stays
+different from sample to sample; what grows becomes alike."""
 MEMORY = 4 << 30
 """Bytes of activations that may be held: networks that need more are given fewer samples."""
 
@@ -93,15 +98,32 @@ def invert(
     """
     watch = _Watch(program)
     count = max(FEWEST, min(SAMPLES, samples_at_a_time(program, walk(program), MEMORY)))
-    generator = torch.Generator().manual_seed(seed)
-    inputs = [_Layered(x, count, generator) for x in program.example_inputs]
-    scale = min(SCALES, key=lambda scale: watch.at(scale, inputs))
-    for x in inputs:
-        x.scale = scale
+    scale = ABOVE * _nearest_scale(program, watch, seed)
+    return _descend(watch, _layered(program, count, scale, seed), STEPS, progress)
+
+
+def _nearest_scale(program: Program, watch: _Watch, seed: int) -> float:
+    """The size of inputs from which a short search with few samples comes nearest."""
+    noise = {scale: watch.distance_of(_layered(program, FEWEST, scale, seed)) for scale in SCALES}
+    first = SCALES.index(min(noise, key=noise.__getitem__))
+    short = {
+        scale: _descend(watch, _layered(program, FEWEST, scale, seed), TRIAL_STEPS).distance
+        for scale in SCALES[first : first + TRIED]
+    }
+    return min(short, key=short.__getitem__)
+
+
+def _descend(
+    watch: _Watch,
+    inputs: Sequence[_Layered],
+    steps: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Inversion:
+    """Change `inputs` by so many steps of Adam, and keep the nearest they came."""
     optimiser = torch.optim.Adam([layer for x in inputs for layer in x.layers], lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    best, found = float("inf"), tuple(x.value() for x in inputs)
-    for step in range(1, STEPS + 1):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    best, found = math.inf, tuple(x.value() for x in inputs)
+    for step in range(1, steps + 1):
         with torch.enable_grad():
             samples = tuple(x.value() for x in inputs)
             loss = watch.distance(samples)
@@ -111,8 +133,14 @@ def invert(
             best, found = float(loss.detach()), samples
         optimiser.step()
         schedule.step()
-        progress(step, STEPS)
+        progress(step, steps)
     return Inversion(tuple(x.detach() for x in found), best)
+
+
+def _layered(program: Program, count: int, scale: float, seed: int) -> list[_Layered]:
+    """Noise of a size for every input of `program`."""
+    generator = torch.Generator().manual_seed(seed)
+    return [_Layered(x, count, scale, generator) for x in program.example_inputs]
 
 
 class _Layered:
@@ -121,15 +149,15 @@ class _Layered:
     `scale` is what stands for 1 in the layers.
     """
 
-    scale = 1.0
-
-    def __init__(self, example: Tensor, count: int, generator: torch.Generator) -> None:
-        self._size = example.shape[2:]
-        scales = range(LAYERS if example.dim() in _MODES else 1)
+    def __init__(
+        self, example: Tensor, count: int, scale: float, generator: torch.Generator
+    ) -> None:
+        self._scale, self._size = scale, example.shape[2:]
+        halvings = range(LAYERS if example.dim() in _MODES else 1)
         self._mode = _MODES.get(example.dim(), "")
         shapes = dict.fromkeys(
-            (count, *example.shape[1:2], *(max(1, side >> scale) for side in self._size))
-            for scale in scales
+            (count, *example.shape[1:2], *(max(1, side >> halving) for side in self._size))
+            for halving in halvings
         )
         self.layers = [
             (torch.randn(shape, generator=generator) * START).to(example).requires_grad_()
@@ -142,7 +170,7 @@ class _Layered:
         for layer in coarser:
             wide: Tensor = nn.functional.interpolate(layer, size=self._size, mode=self._mode)
             total = total + wide
-        return total * self.scale
+        return total * self._scale
 
 
 class _Watch(fx.Interpreter):
@@ -161,9 +189,10 @@ class _Watch(fx.Interpreter):
         self.run(*inputs)
         return torch.stack(self._distances).mean()
 
-    def at(self, scale: float, inputs: Sequence[_Layered]) -> float:
-        """The distance with inputs so many times as large; infinite where it is no number."""
-        found = float(self.distance([x.value().detach() * scale for x in inputs]))
+    @torch.no_grad()
+    def distance_of(self, inputs: Sequence[_Layered]) -> float:
+        """The distance with `inputs` as they are; infinite where it is no number."""
+        found = float(self.distance([x.value() for x in inputs]))
         return found if math.isfinite(found) else math.inf
 
     def run_node(self, n: fx.Node) -> Any:
