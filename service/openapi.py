@@ -27,6 +27,17 @@ _ANYWHERE = {
     ).items()
 }
 _TOO_LARGE = responses(ErrorCode.UPLOAD_TOO_LARGE)[413]
+_LINKS = {
+    "upload_model": ("model_id", ("get_model", "delete_model")),
+    "upload_dataset": ("dataset_id", ("get_dataset", "delete_dataset")),
+    "begin_upload": ("upload_id", ("get_upload", "stat_upload", "give_up_upload")),
+    **dict.fromkeys(
+        ("submit_job", "compress", "retry_job"),
+        ("job_id", ("get_job", "list_events", "list_artifacts", "cancel_job", "retry_job")),
+    ),
+    "cancel_job": ("job_id", ("get_job", "retry_job", "delete_job", "get_report")),
+}
+"""Where the `id` in an operation's answer leads: the parameter it is, and of which operations."""
 _VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
@@ -47,6 +58,7 @@ def describe(app: FastAPI) -> None:
                     del operation["responses"]["422"]
                 if "security" in operation:
                     operation["responses"] = _ANYWHERE | operation["responses"]
+                _link(operation)
                 if "requestBody" in operation:
                     operation["responses"].setdefault("413", _TOO_LARGE)
         for name, schema in schemas.items():
@@ -54,6 +66,18 @@ def describe(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _link(operation: dict[str, Any]) -> None:
+    """Say what can be done with what the operation made."""
+    parameter, targets = _LINKS.get(operation["operationId"], ("", ()))
+    links = {
+        target: {"operationId": target, "parameters": {parameter: "$response.body#/id"}}
+        for target in targets
+    }
+    for status, answer in operation["responses"].items():
+        if links and status.startswith("2"):
+            answer["links"] = links
 
 
 @cache

@@ -16,12 +16,14 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from intrafusion.api import JobRequest, Problem
 from intrafusion.errors import ErrorCode, IntraFusionError
 
 PROBLEM_JSON = "application/problem+json"
 _RETRY_SECONDS = 2
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger()
 
@@ -121,8 +123,23 @@ async def _answer_http(request: Request, error: Exception) -> Response:
             "The Allow header and /docs say what it takes.",
         ),
     }.get(code, (str(error.detail), "See /docs for what this address takes."))
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers or {})
+    if code is ErrorCode.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
     return problem_response(IntraFusionError(code, message, hint), _request_id(request), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods that the address takes, where Starlette tells those of one route."""
+    app: FastAPI = request.app
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in app.routes
+        )
+    ]
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

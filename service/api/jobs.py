@@ -9,7 +9,7 @@ from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from intrafusion.api import Job, JobRequest, JobStatus, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -48,6 +48,17 @@ Wait = Annotated[
 ]
 
 
+def _as_written(given: object) -> object:
+    """Refuse a number, which pydantic would take for the seconds since 1970."""
+    try:
+        float(str(given))
+    except ValueError:
+        return given
+    raise ValueError("a number is no moment; write it as 2026-01-31T12:00:00Z")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_written)]
+
 SUBMIT_ERRORS = (
     ErrorCode.BAD_REQUEST,
     ErrorCode.UNKNOWN_FIELD,
@@ -78,10 +89,10 @@ async def _only_jobs(
         ),
     ] = None,
     queued_after: Annotated[
-        AwareDatetime | None, Query(description="Only jobs queued at this moment or later.")
+        Moment | None, Query(description="Only jobs queued at this moment or later.")
     ] = None,
     queued_before: Annotated[
-        AwareDatetime | None, Query(description="Only jobs queued before this moment.")
+        Moment | None, Query(description="Only jobs queued before this moment.")
     ] = None,
 ) -> JobFilter:
     return JobFilter(

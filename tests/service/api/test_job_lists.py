@@ -60,6 +60,7 @@ def test_jobs_are_found_by_when_they_were_queued(api: TestClient) -> None:
     moment = api.get(f"/v1/jobs/{second}").json()["queued_at"]
     assert found(api, queued_after=moment) == [second]
     assert found(api, queued_before=moment) == [first]
+    assert api.get("/v1/jobs", params={"queued_before": "0.5"}).status_code == 400
     answer = api.get("/v1/jobs", params={"queued_after": "2026-01-01T00:00:00"})
     assert answer.json()["code"] == "bad_request"  # of which time zone?
 

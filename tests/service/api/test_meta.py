@@ -70,6 +70,12 @@ def test_unknown_addresses_and_methods_are_problems(
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
 
 
+def test_a_refused_method_is_answered_with_all_that_are_taken(api: TestClient) -> None:
+    assert api.put("/v1/jobs").headers["Allow"] == "GET, POST"
+    assert api.put("/v1/models/model_1").headers["Allow"] == "DELETE, GET"
+    assert api.put("/v1/uploads/upload_1").headers["Allow"] == "DELETE, GET, HEAD, PATCH"
+
+
 def test_an_unforeseen_error_gives_nothing_away(
     capsys: pytest.CaptureFixture[str], api: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
