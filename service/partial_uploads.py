@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -79,7 +80,7 @@ def appending(path: Path, offset: int) -> Iterator[BinaryIO]:
 
     Raises `CONFLICT` where another request is writing, or where `offset` is not its end.
     """
-    with path.open("ab") as file:
+    with path.open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -88,12 +89,13 @@ def appending(path: Path, offset: int) -> Iterator[BinaryIO]:
                 "Another request is sending a part of this upload.",
                 "Wait for it, then ask with HEAD where to go on.",
             ) from error
-        if file.tell() != offset:
+        arrived = file.seek(0, os.SEEK_END)
+        if arrived != offset:
             raise IntraFusionError(
                 ErrorCode.CONFLICT,
-                f"{file.tell()} bytes have arrived; the part begins at {offset}.",
+                f"{arrived} bytes have arrived; the part begins at {offset}.",
                 "Ask with HEAD where to go on.",
-                offset=file.tell(),
+                offset=arrived,
             )
         yield file
 
@@ -161,9 +163,21 @@ def _find(database: Database, tenant: str, id: str) -> PartialUploadRecord:  # n
     return record
 
 
+def _arrived(record: PartialUploadRecord, blobs: Blobs) -> int:
+    try:
+        return blobs.partial(record.id).stat().st_size
+    except FileNotFoundError as elsewhere:
+        raise IntraFusionError(
+            ErrorCode.UNAVAILABLE,
+            f"What has arrived of {record.id} does not lie on this host.",
+            "Ask again, for another host to answer; the operator should let the proxy send "
+            "/v1/uploads/ of one client to one host.",
+            id=record.id,
+        ) from elsewhere
+
+
 def _described(record: PartialUploadRecord, blobs: Blobs) -> PartialUpload:
-    path = blobs.partial(record.id)
-    arrived = record.length if record.upload_id else path.stat().st_size if path.exists() else 0
+    arrived = record.length if record.upload_id else _arrived(record, blobs)
     return PartialUpload.model_validate(
         {
             "id": record.id,

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars in a terminal, one line per step in a log."""
+"""Progress on stderr: bars in a terminal, one line per step, and per try of a search, in a log."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ def _lines(console: Console) -> ProgressListener:
     begun: set[str] = set()
 
     def show(progress: Progress) -> None:
-        if progress.step not in begun:
-            begun.add(progress.step)
-            console.print(f"{progress.step} …", highlight=False)
+        line: str = progress.step
+        if line == "search":
+            line = f"search, try {min(progress.done + 1, progress.total)} of up to {progress.total}"
+        if line not in begun:
+            begun.add(line)
+            console.print(f"{line} …", highlight=False)
 
     return show
 

@@ -30,6 +30,7 @@ from intrafusion.client.steps import (
     T,
     http_options,
 )
+from intrafusion.client.uploading import upload
 from intrafusion.client.waiting import LONGEST_POLL_S, EventListener, wait
 from intrafusion.report import CompressionReport
 
@@ -79,11 +80,11 @@ class AsyncClient:
 
     async def upload_model(self, path: str | Path) -> Model:
         """Upload a model file (.pt, .pt2, .safetensors); the same bytes again give the same id."""
-        return await self._run(calls.upload(self._line, Path(path), Model))
+        return await self._run(upload(self._line, Path(path), Model))
 
     async def upload_dataset(self, path: str | Path) -> Dataset:
         """Upload samples (.npz, .safetensors); the same bytes again give the same id."""
-        return await self._run(calls.upload(self._line, Path(path), Dataset))
+        return await self._run(upload(self._line, Path(path), Dataset))
 
     def models(self) -> AsyncIterator[Model]:
         """All uploaded models, newest first."""
@@ -231,7 +232,7 @@ class _Taker:
                     params=step.params,
                     headers=step.headers,
                     json=step.json,
-                    content=None if step.file is None else _chunks(step.file),
+                    content=None if step.file is None else _chunks(step.file, step.offset),
                 )
             case Open():
                 return await self._begin(step)
@@ -262,7 +263,8 @@ class _Taker:
         self._open = self._chunks = None
 
 
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
+async def _chunks(path: Path, offset: int) -> AsyncIterator[bytes]:
     async with await anyio.open_file(path, "rb") as file:
+        await file.seek(offset)
         while chunk := await file.read(CHUNK):
             yield chunk

@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from intrafusion.api import Dataset, Job, JobRequest, JobStatus, Model, Page, Upload
+from intrafusion.api import Job, JobRequest, JobStatus, Page
 from intrafusion.client.answers import ResponseT, check, parse
-from intrafusion.client.steps import Do, Line, Send, Steps
-from intrafusion.errors import ErrorCode, IntraFusionError
-
-UploadT = TypeVar("UploadT", bound=Upload)
-
-UPLOADS: Mapping[type[Any], str] = {Model: "/v1/models", Dataset: "/v1/datasets"}
-
-
-def upload(line: Line, path: Path, kind: type[UploadT]) -> Steps[UploadT]:
-    """Upload a file, unless the server has its bytes already."""
-    digest: bytes = yield Do(partial(_digest, path))
-    address = UPLOADS[kind]
-    known = yield from page(line, address, {"sha256": digest.hex(), "limit": 1}, kind)
-    for entry in known.data:
-        if entry.sha256 == digest.hex():  # a server of an older version lists all
-            return entry
-    response = yield from line.ask(
-        Send(
-            "POST",
-            address,
-            params={"name": path.name},
-            headers={
-                "Content-Type": "application/octet-stream",
-                "Content-Length": str(path.stat().st_size),
-                "Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
-            },
-            file=path,
-        )
-    )
-    return parse(response, kind)
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as unreadable:
-        raise IntraFusionError(
-            ErrorCode.NOT_FOUND,
-            f"{path} cannot be read: {unreadable.strerror}.",
-            "Give the path of a file you may read.",
-            path=str(path),
-        ) from unreadable
+from intrafusion.client.steps import Line, Send, Steps
 
 
 def submit(line: Line, request: JobRequest, key: str | None) -> Steps[Job]:

@@ -27,7 +27,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Send:
-    """Send a request and read the whole answer; gives it, or the `TransportError` that came."""
+    """Send a request and read the whole answer; gives it, or the `TransportError` that came.
+
+    The body is `json`, or `file` from the byte `offset` on.
+    """
 
     method: str
     address: str
@@ -35,6 +38,7 @@ class Send:
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     file: Path | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from intrafusion.client.steps import (
     T,
     http_options,
 )
+from intrafusion.client.uploading import upload
 from intrafusion.client.waiting import LONGEST_POLL_S, EventListener, wait
 from intrafusion.report import CompressionReport
 
@@ -78,11 +79,11 @@ class Client:
 
     def upload_model(self, path: str | Path) -> Model:
         """Upload a model file (.pt, .pt2, .safetensors); the same bytes again give the same id."""
-        return self._run(calls.upload(self._line, Path(path), Model))
+        return self._run(upload(self._line, Path(path), Model))
 
     def upload_dataset(self, path: str | Path) -> Dataset:
         """Upload samples (.npz, .safetensors); the same bytes again give the same id."""
-        return self._run(calls.upload(self._line, Path(path), Dataset))
+        return self._run(upload(self._line, Path(path), Dataset))
 
     def models(self) -> Iterator[Model]:
         """All uploaded models, newest first."""
@@ -227,7 +228,7 @@ class _Taker:
                     params=step.params,
                     headers=step.headers,
                     json=step.json,
-                    content=None if step.file is None else _chunks(step.file),
+                    content=None if step.file is None else _chunks(step.file, step.offset),
                 )
             case Open():
                 return self._begin(step)
@@ -258,7 +259,8 @@ class _Taker:
         self._open = self._chunks = None
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path, offset: int) -> Iterator[bytes]:
     with path.open("rb") as file:
+        file.seek(offset)
         while chunk := file.read(CHUNK):
             yield chunk

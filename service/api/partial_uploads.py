@@ -42,7 +42,7 @@ async def _check_version(
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 _TUS = [Depends(_check_version)]
-_MISSING = responses(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION)
+_MISSING = responses(ErrorCode.NOT_FOUND, ErrorCode.TUS_VERSION, ErrorCode.UNAVAILABLE)
 
 
 @router.options("", operation_id="describe_uploads", status_code=204)
@@ -116,7 +116,11 @@ def stat_upload(
     return Response(headers=_headers(found) | {"Cache-Control": "no-store"})
 
 
-@router.get("/{upload_id}", operation_id="get_upload", responses=responses(ErrorCode.NOT_FOUND))
+@router.get(
+    "/{upload_id}",
+    operation_id="get_upload",
+    responses=responses(ErrorCode.NOT_FOUND, ErrorCode.UNAVAILABLE),
+)
 def get_upload(upload_id: str, resources: ResourcesDep, tenant: TenantDep) -> PartialUpload:
     """How much has arrived, and the id of what it became."""
     return _look(resources, tenant, upload_id)
@@ -141,6 +145,7 @@ def get_upload(upload_id: str, resources: ResourcesDep, tenant: TenantDep) -> Pa
         ErrorCode.STORAGE_QUOTA,
         ErrorCode.TUS_VERSION,
         ErrorCode.NOT_A_PART,
+        ErrorCode.UNAVAILABLE,
         *MODEL_ERRORS,
         *DATASET_ERRORS,
     ),

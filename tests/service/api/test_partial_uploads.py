@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +20,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 from tusclient.client import TusClient
 
+from intrafusion.api import Model
+from intrafusion.client import AsyncClient, Client, uploading
 from service.keys import create_api_key
 from service.partial_uploads import remove_stale
 from service.settings import Settings
@@ -176,3 +183,81 @@ def test_another_tenants_upload_cannot_be_touched(api: TestClient, database: Dat
     assert other.delete(where, headers=TUS).status_code == 404
     assert send(api, where, 0, MODEL).status_code == 401
     assert int(mine.head(where, headers=TUS).headers["Upload-Offset"]) == 0
+
+
+def test_a_host_without_the_parts_says_so_and_begins_no_others(
+    api: TestClient, blobs: Blobs
+) -> None:
+    where = begin(api, len(MODEL))
+    blobs.partial(where.rpartition("/")[2]).unlink()
+    for answer in (api.get(where), send(api, where, 0, MODEL)):
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert api.delete(where, headers=TUS).status_code == 204
+
+
+@contextmanager
+def breaking(url: str, passed: list[int], *allowed: int) -> Iterator[str]:
+    """A proxy before `url` that cuts each of its first connections after so many bytes sent.
+
+    `passed` gets the bytes that each connection brought.
+    """
+    budgets = iter(allowed)
+    address = urlsplit(url)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            left, brought = next(budgets, None), 0
+            with socket.create_connection((address.hostname or "", address.port or 0)) as server:
+                answers = threading.Thread(target=forward, args=(server, self.request))
+                answers.start()
+                while chunk := self.request.recv(65536):
+                    if left is not None:
+                        left -= len(chunk)
+                        if left < 0:
+                            break
+                    server.sendall(chunk)
+                    brought += len(chunk)
+                passed.append(brought)
+                server.shutdown(socket.SHUT_WR)
+                self.request.shutdown(socket.SHUT_RDWR)
+                answers.join()
+
+    def forward(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(65536):
+                target.sendall(chunk)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        proxy.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_the_client_goes_on_with_a_large_file_where_it_broke_off(
+    kind: type[Client] | type[AsyncClient],
+    live: httpx.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploading, "LARGE", len(LARGE))
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(LARGE)
+    passed: list[int] = []
+    with breaking(str(live.base_url), passed, 150_000, 150_000) as url:
+        if kind is Client:
+            with Client(url) as client:
+                model = client.upload_model(path)
+        else:
+            model = asyncio.run(upload_asynchronously(url, path))
+    assert model.sha256 == hashlib.sha256(LARGE).hexdigest()
+    assert model.name == "net.safetensors"
+    assert len(passed) >= 3  # connections
+    assert sum(passed) < 1.4 * len(LARGE)  # from the beginning each time it would be 1.75
+
+
+async def upload_asynchronously(url: str, path: Path) -> Model:
+    async with AsyncClient(url) as client:
+        return await client.upload_model(path)
