@@ -132,6 +132,33 @@ def test_the_pipeline_fails_when_a_gate_is_missed(
     assert jobs[0]["gates"]["passed"] is (code == 0)
 
 
+@pytest.mark.slow
+def test_the_example_gets_the_smallest_network_within_its_gate(
+    server: Server, tmp_path: Path
+) -> None:
+    content = {
+        "net.pt": files.torchscript(),
+        "samples.npz": files.npz(inputs=files.inputs(40)),
+        "labelled.npz": files.npz(inputs=files.inputs(40), labels=files.labels(40)),
+    }
+    for name, data in content.items():
+        (tmp_path / name).write_bytes(data)
+    environment = {k: v for k, v in os.environ.items() if k != "INTRAFUSION_API_KEY"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "smallest.py", *content, "--drop", "0.9"],
+        cwd=tmp_path,
+        env=environment | {"INTRAFUSION_SERVER": str(server.http.base_url)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"accuracy .* → .*, parameters [\d,]+ → [\d,]+, multiply", done.stdout)
+    assert (tmp_path / "small.pt").stat().st_size < len(content["net.pt"])
+    page = (tmp_path / "small.report.html").read_text()
+    assert 'class="tried" cx=' in page
+
+
 def test_the_api_image_needs_no_torch() -> None:
     """What the image's command imports, with everything of the engine's forbidden."""
     script = (
