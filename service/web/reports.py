@@ -23,7 +23,6 @@ def report_page(report: CompressionReport, *, name: str, job_id: str) -> str:
         report=report,
         name=name,
         job_id=job_id,
-        job=None,
         artifacts=[],
         bars=group_bars(report.groups),
         curve=curve(list(report_points(report, []))),

@@ -86,6 +86,7 @@ def test_a_finished_job_shows_what_came_of_it(
         assert expected in shown
     assert 'class="result"' in shown
     assert 'class="job"' in shown
+    assert "other jobs" in shown
     assert "live.js" not in shown
     assert "Run again" in shown
 

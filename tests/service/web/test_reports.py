@@ -26,6 +26,7 @@ def test_a_report_is_one_page_with_its_pictures() -> None:
     for expected in ("net.pt", "job_1", "90.00\u202f%", "−1.00 points", "conv1", "12 <span"):
         assert expected in page
     assert page.count('class="tried" cx=') == 2
+    assert "other jobs" not in page
     assert "--accent" in page  # the style sheet itself
     assert not re.search(r"<script|<link|<img|\bsrc=|href=|url\(", page)
 
