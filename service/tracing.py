@@ -47,6 +47,12 @@ def new_provider(name: str) -> TracerProvider:
     return provider
 
 
+def check_tracing() -> None:
+    """Raise `ENGINE_MISSING` where an endpoint is configured and OpenTelemetry is not installed."""
+    if tracing_configured():
+        new_provider("check").shutdown()
+
+
 def trace(app: FastAPI) -> Callable[[], None]:
     """Trace `app` if an endpoint is configured; returns what sends the last spans at its end.
 

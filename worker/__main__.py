@@ -12,14 +12,17 @@ import sys
 
 def main() -> int:
     """Start the worker; returns its exit code."""
+    from intrafusion.errors import IntraFusionError
     from service.store.database import Database
+    from service.tracing import check_tracing
     from worker.app import app, settings
     from worker.presence import worker_name
     from worker.sandbox import SandboxMissingError, sandbox_works
 
     try:
         sandbox_works(settings)
-    except SandboxMissingError as error:
+        check_tracing()
+    except (SandboxMissingError, IntraFusionError) as error:
         sys.stderr.write(f"{error}\n")
         return os.EX_CONFIG
     database = Database(settings.database)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import shutil
 import stat
@@ -149,9 +151,20 @@ def _report(folder: JobFolder, name: str, kind: type[Report]) -> Report:
     if len(text) > _MAX_REPORT_BYTES:
         raise _bad_result(name, "it is too large")
     try:
+        json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if b"\\u0000" in text:
+            raise ValueError("a NUL character")
         return kind.model_validate_json(text)
     except ValueError as error:
         raise _bad_result(name, "it is no report") from error
+
+
+def _finite(number: str) -> float:
+    """A number that any database can keep. Raises ValueError."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(number)
+    return value
 
 
 def _store(folder: JobFolder, blobs: Blobs, job_id: str, name: str) -> ArtifactRecord:

@@ -102,10 +102,7 @@ def _work(
                 )
             except IntraFusionError as error:
                 verdict = replace(verdict, ending=Ending.FAILED, error=error)
-    _tell(verdict, claim, record)
     with database.write() as session:
-        for step, seconds in seconds_by_step(verdict.steps).items():
-            add_timing(session, "step", seconds, label=step)
         match verdict.ending:
             case Ending.DONE:
                 assert results is not None
@@ -119,17 +116,22 @@ def _work(
                 release_job(session, claim)
             case Ending.LOST:
                 log.warning("the job was taken back while it ran")
+    _tell(verdict, claim, record, database)
 
 
-def _tell(verdict: Verdict, claim: Claim, record: JobRecord) -> None:
-    """Log how the attempt ended, and trace it."""
+def _tell(verdict: Verdict, claim: Claim, record: JobRecord, database: Database) -> None:
+    """Log how the attempt ended and how long its steps took, count that, and trace it."""
     ending, error = verdict.ending.name.lower(), verdict.error
+    seconds = seconds_by_step(verdict.steps)
     log.info(
         "job ended",
         ending=ending,
         error=str(error or ""),
-        seconds={name: round(s, 3) for name, s in seconds_by_step(verdict.steps).items()},
+        seconds={step: round(value, 3) for step, value in seconds.items()},
     )
+    with database.write() as session:
+        for step in sorted(seconds):  # the same order in all workers: none waits in a circle
+            add_timing(session, "step", seconds[step], label=step)
     attributes: dict[str, str | int] = {
         "job_id": claim.job_id,
         "attempt": claim.attempt,

@@ -38,7 +38,8 @@ def test_the_demo_leaves_a_smaller_network_and_no_process(tmp_path: Path) -> Non
     )
     assert plain.stdout.strip() == "torch.Size([7, 10])"
     left = [path.name for path in tmp_path.iterdir()]
-    assert sorted(left) == ["model.pt", "model.safetensors", "report.json", "server.log"]
+    made = ["model.pt", "model.safetensors", "report.html", "report.json"]
+    assert sorted(left) == [*made, "server.log"]
     assert (
         str(tmp_path)
         not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout

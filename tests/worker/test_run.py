@@ -147,8 +147,17 @@ def test_what_was_found_in_a_model_is_kept_though_the_job_failed(
     assert get_model(database=database, tenant=DEFAULT_TENANT, id=job.model) == model
 
 
-def test_an_unusable_inspection_is_not_kept_and_spoils_no_job(run: Run, database: Database) -> None:
-    job = run("look_and_fail", '{"coverage": "all"}')
+@pytest.mark.parametrize(
+    "found",
+    [
+        '{"coverage": "all"}',
+        FOUND.model_dump_json().replace("0.5", "1e999"),
+    ],
+)
+def test_an_unusable_inspection_is_not_kept_and_spoils_no_job(
+    run: Run, database: Database, found: str
+) -> None:
+    job = run("look_and_fail", found)
     assert job.error is not None
     assert job.error.code == "nothing_to_prune"
     model = get_model(database=database, tenant=DEFAULT_TENANT, id=job.model)
