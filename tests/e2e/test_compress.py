@@ -173,4 +173,4 @@ def test_a_worker_killed_in_the_middle_of_a_job_costs_an_attempt(
     done = server.finish(job)
     assert (done["status"], done["attempt"]) == ("succeeded", 2)
     assert server.statuses(job) == ["queued", "running", "queued", "running", "succeeded"]
-    assert len(server.http.get(f"/v1/jobs/{job}/artifacts").json()["data"]) == 3
+    assert len(server.http.get(f"/v1/jobs/{job}/artifacts").json()["data"]) == 4
