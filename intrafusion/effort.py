@@ -10,4 +10,9 @@ AFFORDABLE = {"cpu": 5e12, "cuda": 1e15}
 
 def affordable(macs: float, device: torch.device) -> bool:
     """Whether so many multiply-accumulates are a matter of minutes on `device`."""
-    return macs <= AFFORDABLE.get(device.type, AFFORDABLE["cpu"])
+    return affordable_times(macs, device) >= 1
+
+
+def affordable_times(macs: float, device: torch.device) -> int:
+    """How often so many multiply-accumulates are a matter of minutes on `device`."""
+    return int(AFFORDABLE.get(device.type, AFFORDABLE["cpu"]) // max(macs, 1))

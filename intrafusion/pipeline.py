@@ -26,8 +26,7 @@ from intrafusion.checks import (
     search_warnings,
 )
 from intrafusion.clock import Clock
-from intrafusion.compensation import refit, restore_variance
-from intrafusion.compensation.joint import affordable_steps, refit_jointly
+from intrafusion.compensation import joint, refit, restore_variance
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
@@ -317,11 +316,12 @@ def _refit_jointly(
         return compressed, compensation
     steps = job.spec.joint_steps
     if steps is None:
-        steps = affordable_steps(macs(job.program), macs(compressed), compressed.device)
+        most = joint.STEPS if job.spec.limit is None else joint.STEPS_OF_A_TRY
+        steps = joint.affordable_steps(macs(job.program), macs(compressed), compressed.device, most)
     if not steps:
         return compressed, compensation
     with job.clock.step("refit jointly", steps):
-        refitted = refit_jointly(
+        refitted = joint.refit_jointly(
             widened(job.program),
             compressed,
             job.refit_on.inputs,

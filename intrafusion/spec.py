@@ -206,8 +206,8 @@ class CompressionSpec(SpecModel):
         description=(
             "Steps of the joint refit: after the consumers are refitted one by one, gradient "
             "descent lowers the distance between the outputs of both networks on the same "
-            "samples, without labels. 0 leaves it out; unless given, 300 where so many are a "
-            "matter of minutes on one CPU core, else 0."
+            "samples, without labels. 0 leaves it out; unless given, as many as are a matter of "
+            "minutes on one CPU core, at most 1000 (300 for each try of a search)."
         ),
     )
     steps: Annotated[int, Field(ge=1, le=100)] = Field(

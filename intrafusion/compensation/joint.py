@@ -19,7 +19,7 @@ from torch import Tensor
 from intrafusion.batches import held_out, in_parts, samples_at_a_time
 from intrafusion.channels.walk import walk
 from intrafusion.compensation.parts import HOLDOUT
-from intrafusion.effort import affordable
+from intrafusion.effort import affordable_times
 from intrafusion.program import Program
 from intrafusion.program.precision import is_real
 
@@ -31,7 +31,9 @@ MIXED = 0.5
 """A sample is mixed with at most this share of another."""
 CHECKS = 10
 """How often the samples kept out are looked at."""
-STEPS = 300
+STEPS, FEWEST_STEPS, STEPS_OF_A_TRY = 1000, 100, 300
+"""Unasked at most so many, and none where fewer are affordable than make a difference. Networks
+that are only tried in a search for the smallest get fewer."""
 LOOKED_AT = 512
 """Of the samples kept out at most so many are looked at."""
 
@@ -53,13 +55,15 @@ class JointRefit:
     error_after: float
 
 
-def affordable_steps(macs_before: int, macs_after: int, device: torch.device) -> int:
-    """`STEPS` where so many are affordable on `device`, else 0.
+def affordable_steps(
+    macs_before: int, macs_after: int, device: torch.device, most: int = STEPS
+) -> int:
+    """As many steps as are affordable on `device`, at most `most`; 0 if too few are.
 
     A step runs the original once, and the compressed program forward and backward.
     """
-    cost = STEPS * BATCH * (macs_before + 3 * macs_after)
-    return STEPS if affordable(cost, device) else 0
+    steps = min(most, affordable_times(BATCH * (macs_before + 3 * macs_after), device))
+    return steps if steps >= FEWEST_STEPS else 0
 
 
 def refit_jointly(

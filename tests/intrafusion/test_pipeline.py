@@ -19,6 +19,7 @@ from intrafusion import (
 )
 from intrafusion.calibration import inversion
 from intrafusion.channels import analyse
+from intrafusion.compensation import joint
 from intrafusion.report import Progress
 from tests.intrafusion.programs import duplicated, example, program_of, relative_error
 from tests.networks import NETWORKS
@@ -106,7 +107,7 @@ def test_the_report_tells_what_was_asked_for_and_what_was_done(
     decided = result.report.decided
     assert decided.parameters == 0.5
     assert "auto" not in decided.model_dump().values()
-    refitted = {"producers": "keep", "joint_steps": 300}
+    refitted = {"producers": "keep", "joint_steps": joint.STEPS}
     expected = {"joint_steps": 0} if asked == "none" else refitted
     expected |= {"compensation": asked, **done}
     assert {name: getattr(decided, name) for name in expected} == expected

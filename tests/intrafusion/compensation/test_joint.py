@@ -53,9 +53,12 @@ def test_what_gets_worse_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refitted.error_after == refitted.error_before
 
 
-def test_it_runs_unasked_only_where_it_is_cheap() -> None:
-    assert affordable_steps(10**7, 5 * 10**6, torch.device("cpu")) == joint.STEPS
-    assert affordable_steps(4 * 10**9, 2 * 10**9, torch.device("cpu")) == 0
+def test_it_runs_unasked_as_long_as_is_cheap() -> None:
+    cpu = torch.device("cpu")
+    assert affordable_steps(10**7, 5 * 10**6, cpu) == joint.STEPS
+    assert affordable_steps(10**7, 5 * 10**6, cpu, joint.STEPS_OF_A_TRY) == joint.STEPS_OF_A_TRY
+    assert joint.FEWEST_STEPS < affordable_steps(2 * 10**8, 10**8, cpu) < joint.STEPS
+    assert affordable_steps(4 * 10**9, 2 * 10**9, cpu) == 0
     few = Dataset((example(4),))
     report = compress(program_of("vgg"), CompressionSpec(joint_steps=7), few).report
     assert report.compensation.joint_steps == 7
