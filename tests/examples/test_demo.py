@@ -21,7 +21,7 @@ def test_the_demo_leaves_a_smaller_network_and_no_process(tmp_path: Path) -> Non
         env=os.environ | {"COLUMNS": "120", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for expected in ("Before and after", "accuracy", "MACs", "agreement", "latency", "file, bytes"):
