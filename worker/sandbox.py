@@ -84,6 +84,8 @@ def job_environment(settings: Settings, folder: JobFolder, *, sandboxed: bool) -
         "TMPDIR": tmp,
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": threads,
+        # Threads that spin while they wait take the cores from those they wait for.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": ":".join(
             dict.fromkeys(
                 map(str, [*settings.job_paths, *(path.parent for path in _package_folders())])
