@@ -29,7 +29,8 @@ def ways(walk: Walk, units: Units, column: Integers, repeated: Integers) -> Inte
     refinement (Weisfeiler and Leman 1968), with sums of random numbers for the multisets.
 
     It is asked of the units that are `repeated`, as they stand several times in one column, and
-    of those with atoms in the walk's parts; for all others the column says enough.
+    of those with atoms in the walk's parts; for all others the column says enough, and the number
+    is 0.
     """
     asked = np.zeros(len(units.cause), np.bool_)
     asked[repeated] = True
@@ -54,7 +55,7 @@ def ways(walk: Walk, units: Units, column: Integers, repeated: Integers) -> Inte
     _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
     way = np.zeros_like(number)
     # By their first atoms, so that the copies of a unit are in the same order in most columns.
-    way[atoms] = first.argsort().argsort()[kind]
+    way[atoms] = 1 + first.argsort().argsort()[kind]
     return way
 
 

@@ -112,6 +112,30 @@ def test_one_column_of_a_grid_may_be_all_that_is_left() -> None:
     assert relative_error(smaller(x), reference(x)) <= 1e-5
 
 
+class LeastOfEveryOther(nn.Module):
+    """Nothing reads the channels but a statistic over every other of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x)[:, ::2].amin(1, keepdim=True))
+
+
+def test_a_statistic_over_a_slice_keeps_one_of_its_channels() -> None:
+    torch.manual_seed(0)
+    analysis = analyse(load(LeastOfEveryOther(), input_shapes=[(1, 3, 4, 4)]))
+    seen, unseen = analysis.groups
+    assert [len(seen), len(unseen)] == [3, 3]
+    kept = {seen: torch.tensor([1]), unseen: torch.tensor([1, 2])}
+    smaller, x = remove(analysis, kept).program, torch.randn(5, 3, 4, 4)
+    left = analysis.program.tensors
+    least = nn.functional.conv2d(x, left["first.weight"][2:3], left["first.bias"][2:3])
+    wanted = nn.functional.conv2d(least, left["last.weight"], left["last.bias"])
+    assert relative_error(smaller(x), wanted) <= 1e-5
+
+
 def test_a_program_can_be_shrunk_again() -> None:
     once = program_of("mobilenet")
     analysis = analyse(once)
