@@ -22,6 +22,11 @@ Output = Literal["torchscript", "safetensors", "exported", "onnx"]
 `model.onnx`.
 """
 
+REPORT_FILE = "report.json"
+"""The artifact that is a job's CompressionReport."""
+PLAN_FILE = "plan.json"
+"""The artifact that is a dry run's PlanReport, and the only one it has."""
+
 T = TypeVar("T")
 
 
@@ -88,6 +93,13 @@ class JobSettings(ModelDescription):
         default=["torchscript", "safetensors"],
         min_length=1,
         description="The forms in which the compressed network is wanted.",
+    )
+    dry_run: bool = Field(
+        default=False,
+        description=(
+            "Only plan: the job makes no network, and tells at `/plan` what every group would "
+            "keep, exact sizes, and with calibration data the error to expect."
+        ),
     )
     metadata: dict[Annotated[str, Field(max_length=100)], Label] = Field(
         default_factory=dict,
@@ -197,7 +209,7 @@ class GateOutcome(ResponseModel):
 
 
 class JobResult(ResponseModel):
-    """Both networks as the report measured them."""
+    """Both networks as the report measured them; of a dry run their sizes."""
 
     before: Measurement
     after: Measurement
@@ -214,6 +226,7 @@ class Job(ResponseModel):
     calibration: str | None = None
     evaluation: str | None = None
     outputs: list[str] = Field(default_factory=list)
+    dry_run: bool = False
     metadata: dict[str, str] = Field(default_factory=dict)
     attempt: Annotated[int, Field(ge=0)] = 0
     worker: str | None = None

@@ -27,7 +27,7 @@ from intrafusion.checks import (
 )
 from intrafusion.clock import Clock
 from intrafusion.compensation import joint, refit, restore_variance
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.dry_run import check_plannable
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse
@@ -142,14 +142,7 @@ def plan(
         IntraFusionError: as `compress` does; `INVALID_SPEC` for a budget that says what may be
             lost, since only a network that was made can be measured.
     """
-    if spec.limit is not None:
-        kind, _ = spec.limit
-        raise IntraFusionError(
-            ErrorCode.INVALID_SPEC,
-            f"A plan makes no network, and only one that was made shows if it keeps to {kind}.",
-            "Plan with a budget of sparsity, parameters, macs or latency.",
-            budget=kind,
-        )
+    check_plannable(spec)
     clock = Clock(progress)
     program = program.to(_device(device))
     given = _dataset(calibration, program)

@@ -23,8 +23,6 @@ from service.store.database import Database
 from service.store.jobs import JobFilter
 from service.store.records import ArtifactRecord, JobRecord
 
-REPORT = "report.json"
-
 
 def get_job(*, database: Database, tenant: str, id: str) -> Job:  # noqa: A002
     """The job as it is now. Raises `NOT_FOUND`."""
@@ -136,6 +134,7 @@ def job_of(record: JobRecord) -> Job:
             "calibration": record.calibration_id,
             "evaluation": record.evaluation_id,
             "outputs": request["outputs"],
+            "dry_run": request.get("dry_run", False),
             "metadata": request["metadata"],
             "attempt": record.attempt,
             "worker": record.worker,

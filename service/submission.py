@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from intrafusion.api import ENDED, Job, JobRequest
+from intrafusion.dry_run import check_plannable
 from intrafusion.errors import ErrorCode, IntraFusionError
 from service.ids import new_id
 from service.jobs import find_record, job_of
@@ -45,9 +46,10 @@ def submit_job(
     """Queue a job, once per idempotency key.
 
     Raises `NOT_FOUND` for a model or dataset that does not exist, `ARCHITECTURE_MISSING` and
-    `INPUT_SHAPE_MISSING` where the request leaves out what its model needs, `JOB_QUOTA` where
-    `quota` jobs of the tenant wait already, and `IDEMPOTENCY_MISMATCH` where the key came with
-    another request before.
+    `INPUT_SHAPE_MISSING` where the request leaves out what its model needs, `INVALID_SPEC` for a
+    gate without data to measure it on and for a dry run of what cannot be planned, `JOB_QUOTA`
+    where `quota` jobs of the tenant wait already, and `IDEMPOTENCY_MISMATCH` where the key came
+    with another request before.
     """
     body = request.model_dump(mode="json")
     canonical = _canonical(request.model_dump() | {"retry_of": retry_of})
@@ -101,8 +103,9 @@ def retry_job(
     idempotency_key: str | None,
     idempotency_hours: float,
     quota: int | None = None,
+    in_earnest: bool = False,
 ) -> Submission:
-    """Queue a new job that asks for what an ended one asked for.
+    """Queue a new job that asks for what an ended one asked for; `in_earnest`, no dry run.
 
     Raises `NOT_FOUND`, `CONFLICT` where the job has not ended, and what `submit_job` raises,
     such as for a model deleted since.
@@ -110,6 +113,8 @@ def retry_job(
     with database.read() as session:
         record = find_record(session, id, tenant=tenant)
         request = JobRequest.model_validate(record.request)
+        if in_earnest:
+            request = request.model_copy(update={"dry_run": False})
         if record.status not in ENDED:
             raise IntraFusionError(
                 ErrorCode.CONFLICT,
@@ -175,6 +180,8 @@ def _check(session: Session, request: JobRequest, tenant: str) -> None:
             kind=model.kind,
         )
     gates = request.gates
+    if request.dry_run:
+        check_plannable(request.spec, gates)
     if gates is not None and gates.max_accuracy_drop is not None and request.evaluation is None:
         raise IntraFusionError(
             ErrorCode.INVALID_SPEC,

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from intrafusion.api import JobRequest
+from intrafusion.api import PLAN_FILE, REPORT_FILE, GateOutcome, JobRequest, JobResult
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.report import CompressionReport, InspectionReport
+from intrafusion.gates import check_gates
+from intrafusion.report import CompressionReport, InspectionReport, PlanReport
 from service.store.blobs import Blob, Blobs
 from service.store.records import ArtifactRecord
 from service.web.reports import report_page
-from worker.messages import INSPECTION, MODEL_OUTPUTS, ORDER, REPORT, REPORT_PAGE, Order
+from worker.messages import INSPECTION, MODEL_OUTPUTS, ORDER, REPORT_PAGE, Order
 
 _SUFFIXES = {
     "torchscript": ".pt",
@@ -32,7 +33,7 @@ _SUFFIXES = {
 _MEDIA_TYPES = {".json": "application/json", ".html": "text/html; charset=utf-8"}
 _MAX_REPORT_BYTES = 64 * 1024**2
 
-Report = TypeVar("Report", CompressionReport, InspectionReport)
+Report = TypeVar("Report", CompressionReport, InspectionReport, PlanReport)
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,10 @@ def lay_out(
 
 @dataclass(frozen=True)
 class Results:
-    """What a job left in its folder: its report, and the files as they were stored."""
+    """What came of a job: in short, of its gates, and its files as they were stored."""
 
-    report: CompressionReport
+    result: JobResult
+    gates: GateOutcome | None
     artifacts: list[ArtifactRecord]
 
 
@@ -121,18 +123,25 @@ def collect(
 ) -> Results:
     """Store the results the job was asked for and its report, also as a page, and describe them.
 
-    Raises `INTERNAL` where the job left one out or wrote something that is none.
+    Of a dry run that is its plan. Raises `INTERNAL` where the job left one out or wrote something
+    that is none.
     """
+    if request.dry_run:
+        plan = _report(folder, PLAN_FILE, PlanReport)
+        result = JobResult(before=plan.before, after=plan.after)
+        return Results(result, None, [_store(folder, blobs, job_id, PLAN_FILE)])
     wanted = [MODEL_OUTPUTS[output] for output in request.outputs]
-    report = _report(folder, REPORT, CompressionReport)
-    names = dict.fromkeys([*wanted, REPORT])
+    report = _report(folder, REPORT_FILE, CompressionReport)
+    names = dict.fromkeys([*wanted, REPORT_FILE])
     artifacts = [_store(folder, blobs, job_id, name) for name in names]
     try:
         page = report_page(report, name=model_name, job_id=job_id)
     except (ArithmeticError, ValueError) as error:
-        raise _bad_result(REPORT, "its numbers cannot be drawn") from error
+        raise _bad_result(REPORT_FILE, "its numbers cannot be drawn") from error
     artifacts.append(_record(job_id, REPORT_PAGE, blobs.adopt(io.BytesIO(page.encode()))))
-    return Results(report, artifacts)
+    result = JobResult(before=report.before, after=report.after, fidelity=report.fidelity)
+    gates = None if request.gates is None else check_gates(request.gates, report)
+    return Results(result, gates, artifacts)
 
 
 def inspection_of(folder: JobFolder) -> InspectionReport | None:

@@ -13,13 +13,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from intrafusion.api import PLAN_FILE, REPORT_FILE
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import Progress
 from worker.messages import (
     INSPECTION,
     MODEL_OUTPUTS,
     ORDER,
-    REPORT,
     DoneMessage,
     ErrorMessage,
     LogMessage,
@@ -91,6 +91,10 @@ def _run(folder: Path, pipe: BinaryIO) -> None:
         message = ProgressMessage(step=progress.step, done=progress.done, total=progress.total)
         _say(pipe, message)
 
+    if request.dry_run:
+        plan = intrafusion.plan(program, request.spec, calibration, progress=tell, device="auto")
+        (out / PLAN_FILE).write_text(plan.model_dump_json(indent=2))
+        return
     result = intrafusion.compress(
         program,
         request.spec,
@@ -106,7 +110,7 @@ def _run(folder: Path, pipe: BinaryIO) -> None:
     report = result.report.with_file_bytes(
         (inputs / order.model).stat().st_size, written[0].stat().st_size
     )
-    (out / REPORT).write_text(report.model_dump_json(indent=2))
+    (out / REPORT_FILE).write_text(report.model_dump_json(indent=2))
 
 
 def _explain(error: Exception) -> IntraFusionError:

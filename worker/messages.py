@@ -18,7 +18,6 @@ MODEL_OUTPUTS = {
     "exported": "model.pt2",
     "onnx": "model.onnx",
 }
-REPORT = "report.json"
 REPORT_PAGE = "report.html"
 INSPECTION = "inspection.json"
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 import structlog
 from sqlalchemy.orm import Session
 
-from intrafusion.api import JobRequest, JobResult
+from intrafusion.api import JobRequest
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.gates import check_gates
 from service.problems import problem_of
 from service.settings import Settings
 from service.store.blobs import Blobs
@@ -106,7 +105,7 @@ def _work(
         match verdict.ending:
             case Ending.DONE:
                 assert results is not None
-                _succeed(session, claim, request, results)
+                _succeed(session, claim, results)
             case Ending.FAILED:
                 reason = verdict.error or IntraFusionError(ErrorCode.INTERNAL, "The job failed.")
                 _fail(session, claim, reason)
@@ -161,15 +160,13 @@ def _keep_inspection(folder: JobFolder, database: Database, model_id: str) -> No
             keep_inspection(session, model_id, found.model_dump(mode="json"))
 
 
-def _succeed(session: Session, claim: Claim, request: JobRequest, results: Results) -> None:
-    report = results.report
-    result = JobResult(before=report.before, after=report.after, fidelity=report.fidelity)
-    gates = None if request.gates is None else check_gates(request.gates, report)
+def _succeed(session: Session, claim: Claim, results: Results) -> None:
+    gates = results.gates
     settle_job(
         session,
         claim,
         outcome="succeeded",
-        result=result.model_dump(mode="json"),
+        result=results.result.model_dump(mode="json"),
         gates=None if gates is None else gates.model_dump(mode="json"),
         artifacts=results.artifacts,
     )

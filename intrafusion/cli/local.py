@@ -14,6 +14,8 @@ from intrafusion.cli import options as o
 from intrafusion.cli import tables
 from intrafusion.cli.exits import reported
 from intrafusion.cli.progress import shown_progress
+from intrafusion.cli.showing import show, warn, write
+from intrafusion.dry_run import check_plannable
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.gates import check_gates
 from intrafusion.report import PlanReport
@@ -55,7 +57,7 @@ def inspect(
     console.print(tables.groups(report))
     if report.frozen:
         console.print(tables.frozen(report))
-    _warn(report.warnings)
+    warn(report.warnings)
 
 
 @reported
@@ -151,6 +153,8 @@ def compress(
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments
     )
+    if dry_run:
+        check_plannable(spec, gates)
     target_file = None if dry_run else _required(output)
     fitted_on = intrafusion.load_dataset(calibration) if calibration else None
     measured_on = intrafusion.load_dataset(evaluation) if evaluation else None
@@ -166,17 +170,13 @@ def compress(
         )
     result.program.save(target_file)
     measured = result.report.with_file_bytes(model.stat().st_size, target_file.stat().st_size)
-    if report is not None:
-        report.write_text(measured.model_dump_json(indent=2) + "\n")
+    write(measured, report)
     outcome = None if gates is None else check_gates(gates, measured)
     console = Console()
     if as_json:
         console.out(measured.model_dump_json(), highlight=False)
     else:
-        console.print(tables.comparison(measured))
-        if measured.search is not None:
-            console.print(tables.tries(measured.search))
-        _warn(measured.warnings)
+        show(measured)
         console.print(f"wrote {target_file}", markup=False, highlight=False, soft_wrap=True)
     g.print_gates(outcome)
     g.leave_if_missed(outcome)
@@ -224,14 +224,11 @@ def _required(output: Path | None) -> Path:
 
 
 def _show_plan(plan: PlanReport, report: Path | None, as_json: bool) -> None:
-    if report is not None:
-        report.write_text(plan.model_dump_json(indent=2) + "\n")
-    console = Console()
+    write(plan, report)
     if as_json:
-        console.out(plan.model_dump_json(), highlight=False)
-        return
-    console.print(tables.planned(plan))
-    _warn(plan.warnings)
+        Console().out(plan.model_dump_json(), highlight=False)
+    else:
+        show(plan)
 
 
 def _load(
@@ -244,9 +241,3 @@ def _load(
     return intrafusion.load(
         path, input_shapes=shapes, input_dtypes=dtypes, architecture=description.architecture
     )
-
-
-def _warn(warnings: list[str]) -> None:
-    console = Console(stderr=True)
-    for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)

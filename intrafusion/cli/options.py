@@ -310,7 +310,7 @@ ReportFile = Annotated[
     typer.Option(
         "--report",
         metavar="FILE",
-        help="Where the full report goes, as JSON.",
+        help="Where the full report goes, with --dry-run the plan, as JSON.",
         dir_okay=False,
         rich_help_panel="Results",
     ),
@@ -319,7 +319,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Only show what would go and how large the result would be; writes no network.",
+        help="Only show what would go and how large the result would be; makes no network.",
         rich_help_panel="Results",
     ),
 ]

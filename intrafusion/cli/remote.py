@@ -14,10 +14,11 @@ from rich.table import Table
 from intrafusion.api import Event, Job, JobRequest, JobStatus, Output
 from intrafusion.cli import gates as g
 from intrafusion.cli import options as o
-from intrafusion.cli import tables
 from intrafusion.cli.exits import Exit, reported
 from intrafusion.cli.progress import shown_progress
+from intrafusion.cli.showing import show, write
 from intrafusion.client import Client, error_of
+from intrafusion.dry_run import check_plannable
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import Progress
 
@@ -67,12 +68,16 @@ def submit(
     min_speedup: g.MinSpeedup = None,
     max_bytes: g.MaxBytes = None,
     report: o.ReportFile = None,
+    dry_run: o.DryRun = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
     server: o.Server = o.DEFAULT_SERVER,
     api_key: o.ApiKey = None,
     wait_for_it: Annotated[
-        bool, typer.Option("--wait", help="Follow the job to its end. Implied by -o and --report.")
+        bool,
+        typer.Option(
+            "--wait", help="Follow the job to its end. Implied by -o, --report and --dry-run."
+        ),
     ] = False,
     timeout: o.Timeout = None,
     metadata: Annotated[
@@ -95,8 +100,8 @@ def submit(
 ) -> None:
     """Compress a network on a server; takes the flags of `compress`.
 
-    Prints the job's id and returns at once; with -o, --report or --wait it follows the job
-    to its end. Needs no torch.
+    Prints the job's id and returns at once; with -o, --report, --dry-run or --wait it follows
+    the job to its end. Needs no torch.
 
     Examples:
 
@@ -105,6 +110,8 @@ def submit(
 
         intrafusion submit net.pt -o small.pt \\
           --calibration samples.npz --sparsity 0.5
+
+        intrafusion submit net.pt --calibration samples.npz --macs 0.5 --dry-run
     """
     request_spec = o.build_spec(
         method=method,
@@ -138,6 +145,8 @@ def submit(
     description = o.build_description(
         input_shape, input_dtype, architecture, architecture_arguments
     )
+    if dry_run:
+        check_plannable(request_spec, gates)
     outputs = [_output_of(output)] if output else list(_OUTPUT_OF.values())
     with Client(server, api_key=api_key) as client:
         request = JobRequest(
@@ -148,15 +157,16 @@ def submit(
             evaluation=client.upload_dataset(evaluation).id if evaluation else None,
             gates=gates,
             outputs=outputs,
+            dry_run=dry_run,
             metadata=o.labels(metadata),
         )
         job = client.submit(request, idempotency_key=idempotency_key)
-        if not (wait_for_it or output or report):
+        if not (wait_for_it or output or report or dry_run):
             _print_job(job, as_json)
             return
         Console(stderr=True, quiet=quiet).print(f"job {job.id}", highlight=False)
         _follow(client, job.id, timeout=timeout, quiet=quiet)
-        if output:
+        if output and not dry_run:
             client.download(job.id, f"model{output.suffix}", output)
         _finish(client, job.id, report, as_json)
 
@@ -351,20 +361,16 @@ def _print_job(job: Job, as_json: bool) -> None:
 
 
 def _finish(client: Client, job_id: str, report_file: Path | None, as_json: bool) -> None:
-    """Print what the job did; leaves with exit code 3 where it missed a gate."""
-    report, job = client.report(job_id), client.job(job_id)
-    if report_file is not None:
-        report_file.write_text(report.model_dump_json(indent=2) + "\n")
-    console = Console()
+    """Print what the job did, or would do; leaves with exit code 3 where it missed a gate."""
+    job = client.job(job_id)
+    report = client.plan(job_id) if job.dry_run else client.report(job_id)
+    write(report, report_file)
     if as_json:
-        document = {"job": job.model_dump(mode="json"), "report": report.model_dump(mode="json")}
-        console.out(json.dumps(document), highlight=False)
+        name = "plan" if job.dry_run else "report"
+        document = {"job": job.model_dump(mode="json"), name: report.model_dump(mode="json")}
+        Console().out(json.dumps(document), highlight=False)
     else:
-        console.print(tables.comparison(report))
-        if report.search is not None:
-            console.print(tables.tries(report.search))
-        for warning in report.warnings:
-            Console(stderr=True).print(f"warning: {warning}", style="yellow", markup=False)
+        show(report)
     g.print_gates(job.gates)
     g.leave_if_missed(job.gates)
 

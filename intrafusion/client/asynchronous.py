@@ -32,7 +32,7 @@ from intrafusion.client.steps import (
 )
 from intrafusion.client.uploading import upload
 from intrafusion.client.waiting import LONGEST_POLL_S, EventListener, wait
-from intrafusion.report import CompressionReport
+from intrafusion.report import CompressionReport, PlanReport
 
 
 class AsyncClient:
@@ -171,6 +171,10 @@ class AsyncClient:
         return await self._run(
             calls.get(self._line, f"/v1/jobs/{job_id}/report", CompressionReport)
         )
+
+    async def plan(self, job_id: str) -> PlanReport:
+        """What the job would do, if it is a dry run. Raises `NOT_FINISHED` before it has ended."""
+        return await self._run(calls.get(self._line, f"/v1/jobs/{job_id}/plan", PlanReport))
 
     async def artifacts(self, job_id: str) -> list[Artifact]:
         """The files the job made."""

@@ -31,7 +31,7 @@ from intrafusion.client.steps import (
 )
 from intrafusion.client.uploading import upload
 from intrafusion.client.waiting import LONGEST_POLL_S, EventListener, wait
-from intrafusion.report import CompressionReport
+from intrafusion.report import CompressionReport, PlanReport
 
 
 class Client:
@@ -168,6 +168,10 @@ class Client:
     def report(self, job_id: str) -> CompressionReport:
         """What the job did and what it cost. Raises `NOT_FINISHED` before it has succeeded."""
         return self._run(calls.get(self._line, f"/v1/jobs/{job_id}/report", CompressionReport))
+
+    def plan(self, job_id: str) -> PlanReport:
+        """What the job would do, if it is a dry run. Raises `NOT_FINISHED` before it has ended."""
+        return self._run(calls.get(self._line, f"/v1/jobs/{job_id}/plan", PlanReport))
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """The files the job made."""

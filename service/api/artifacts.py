@@ -1,4 +1,4 @@
-"""What a job made: /v1/jobs/{id}/report and /v1/jobs/{id}/artifacts"""
+"""What a job made: /v1/jobs/{id}/report, …/plan and …/artifacts"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from intrafusion.api import Artifact, Page
+from intrafusion.api import PLAN_FILE, REPORT_FILE, Artifact, Page
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.report import CompressionReport
+from intrafusion.report import CompressionReport, PlanReport
 from service import jobs
 from service.api.deps import BlobsDep, DatabaseDep, SettingsDep, TenantDep
 from service.problems import problem_response, responses
@@ -34,7 +34,18 @@ async def get_report(
 ) -> Response:
     """What the compression did and what it cost."""
     artifact = await run_in_threadpool(
-        jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=jobs.REPORT
+        jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=REPORT_FILE
+    )
+    return await _send(request, artifact, blobs)
+
+
+@router.get("/plan", operation_id="get_plan", response_model=PlanReport, responses=_MISSING)
+async def get_plan(
+    job_id: str, request: Request, database: DatabaseDep, tenant: TenantDep, blobs: BlobsDep
+) -> Response:
+    """What the compression would remove: the answer of a job with `dry_run`."""
+    artifact = await run_in_threadpool(
+        jobs.get_artifact, database=database, tenant=tenant, id=job_id, name=PLAN_FILE
     )
     return await _send(request, artifact, blobs)
 

@@ -18,6 +18,7 @@ FIELDS = (
     "outputs",
     "max_accuracy_drop",
     "label",
+    "dry_run",
 )
 
 BUDGETS = {
@@ -48,6 +49,8 @@ def settings_of(fields: Mapping[str, str]) -> dict[str, Any]:
     if fields.get("max_accuracy_drop"):
         drop = _number("accuracy gate", fields["max_accuracy_drop"]) / 100
         settings["gates"] = {"max_accuracy_drop": drop}
+    if fields.get("dry_run"):
+        settings["dry_run"] = True
     if fields.get("label"):
         settings["metadata"]["label"] = fields["label"]
     return settings

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-from intrafusion.api import Artifact, Event, Job, JobStatus
+from intrafusion.api import PLAN_FILE, REPORT_FILE, Artifact, Event, Job, JobStatus
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.report import CompressionReport
+from intrafusion.report import CompressionReport, PlanReport
 from intrafusion.spec import METHODS
 from service import jobs, submission
 from service.api.compress import FORM_FILES, submit_form
@@ -38,6 +38,7 @@ _POLICY = (
 )
 _ON_PAGE = 25
 _ON_CURVE = 60
+Told = TypeVar("Told", CompressionReport, PlanReport)
 _STATES: tuple[JobStatus, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
@@ -155,7 +156,9 @@ async def show_job(
     job, events, artifacts, name, alike = await run_in_threadpool(
         _look_at, resources, tenant, job_id
     )
-    report = await _report(resources, artifacts)
+    report = await _read(resources, artifacts, REPORT_FILE, CompressionReport)
+    plan = await _read(resources, artifacts, PLAN_FILE, PlanReport)
+    told = report or plan
     return render(
         "job.html",
         job=job,
@@ -163,7 +166,8 @@ async def show_job(
         events=events,
         artifacts=artifacts,
         report=report,
-        bars=group_bars(report.groups) if report else [],
+        plan=plan,
+        bars=group_bars(told.groups) if told else [],
         curve=curve(list(report_points(report, _points(job, alike)))) if report else None,
         signed_in=COOKIE in request.cookies,
     )
@@ -194,11 +198,14 @@ def _model_names(resources: Resources, tenant: str, found: Iterable[Job]) -> dic
     return MODELS.names(database=resources.database, tenant=tenant, ids=ids)
 
 
-async def _report(resources: Resources, artifacts: list[Artifact]) -> CompressionReport | None:
+async def _read(
+    resources: Resources, artifacts: list[Artifact], name: str, kind: type[Told]
+) -> Told | None:
+    """The artifact called `name` as a `kind`, if there is one."""
     for artifact in artifacts:
-        if artifact.name == jobs.REPORT:
+        if artifact.name == name:
             chunks = resources.blobs.stream(artifact.sha256, 0, artifact.bytes)
-            return CompressionReport.model_validate_json(b"".join([c async for c in chunks]))
+            return kind.model_validate_json(b"".join([c async for c in chunks]))
     return None
 
 
@@ -227,6 +234,16 @@ def cancel_job(job_id: str, resources: ResourcesDep, tenant: VisitorDep) -> Resp
 @router.post("/jobs/{job_id}/retry")
 def retry_job(job_id: str, resources: ResourcesDep, tenant: VisitorDep) -> Response:
     """Repeat it, and show the new one."""
+    return _again(job_id, resources, tenant)
+
+
+@router.post("/jobs/{job_id}/compress")
+def compress_as_planned(job_id: str, resources: ResourcesDep, tenant: VisitorDep) -> Response:
+    """Do what it planned, and show the new one."""
+    return _again(job_id, resources, tenant, in_earnest=True)
+
+
+def _again(job_id: str, resources: Resources, tenant: str, *, in_earnest: bool = False) -> Response:
     made = submission.retry_job(
         database=resources.database,
         tenant=tenant,
@@ -234,6 +251,7 @@ def retry_job(job_id: str, resources: ResourcesDep, tenant: VisitorDep) -> Respo
         idempotency_key=None,
         idempotency_hours=resources.settings.idempotency_hours,
         quota=resources.settings.quota_queued_jobs,
+        in_earnest=in_earnest,
     )
     resources.upkeep.wake()
     return _see(made.job)

@@ -15,7 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from intrafusion.api import JobRequest
+from intrafusion.client import Client
 from intrafusion.report import CompressionReport
+from intrafusion.spec import CompressionSpec
 from tests.e2e import files
 from tests.e2e.conftest import Server
 
@@ -109,6 +112,24 @@ def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> N
     report = CompressionReport.model_validate(server.http.get(f"/v1/jobs/{job}/report").json())
     assert report.compensation.mode == "inversion"
     assert report.spec.sparsity == 0.25
+
+
+def test_a_dry_run_says_what_a_compression_then_does(server: Server, model: str) -> None:
+    calibration = server.upload("datasets", files.npz(inputs=files.inputs()))
+    request = JobRequest(model=model, calibration=calibration, spec=CompressionSpec(macs=0.5))
+    with Client(str(server.http.base_url)) as client:
+        dry = client.wait(client.submit(request.model_copy(update={"dry_run": True})).id)
+        assert dry.status == "succeeded", dry.error
+        assert [artifact.name for artifact in client.artifacts(dry.id)] == ["plan.json"]
+        plan = client.plan(dry.id)
+        done = client.wait(client.submit(request).id)
+        report = client.report(done.id)
+    assert plan.expected_error is not None
+    assert dry.result is not None
+    assert done.result is not None
+    for told in (plan.after, dry.result.after, done.result.after):
+        assert (told.parameters, told.macs) == (report.after.parameters, report.after.macs)
+    assert [group.kept for group in plan.groups] == [group.kept for group in report.groups]
 
 
 @pytest.mark.parametrize(("most", "passed"), [(10_000_000, True), (100, False)])

@@ -129,7 +129,7 @@ def run(*arguments: object) -> Result:
 def test_submit_takes_every_flag_of_compress_with_the_same_default() -> None:
     here = inspect.signature(local.compress).parameters
     there = inspect.signature(remote.submit).parameters
-    assert set(here) - set(there) == {"dry_run"}, "a plan is made in this process"
+    assert set(here) <= set(there)
     assert all(here[name].default == there[name].default for name in set(here) & set(there))
 
 
@@ -409,6 +409,36 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
     missing = run("compress", VGG, "--input-shape", "1,1,28,28")
     assert missing.exit_code == Exit.USAGE
     assert "--dry-run" in missing.stderr
+
+
+@pytest.mark.parametrize("command", ["compress", "submit"])
+@pytest.mark.parametrize(
+    ("flags", "says"), [(("--max-bytes", 9), "gate"), (("--max-output-distance", 0.1), "budget of")]
+)
+def test_a_dry_run_is_refused_what_only_a_network_could_show(
+    command: str, flags: tuple[object, ...], says: str
+) -> None:
+    result = run(command, VGG, "--dry-run", *flags)
+    assert result.exit_code == Exit.USAGE
+    assert says in result.stderr
+
+
+def test_submit_plans_on_the_server(script: Script, model: Path, tmp_path: Path) -> None:
+    measured = REPORT.model_dump(include={"source", "spec", "decided", "before", "after"})
+    planned = PlanReport(**measured, groups=[group("layer1.0.weight")], expected_error=0.25)
+    script.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": "succeeded", "dry_run": True}))
+    script.on("GET", "/v1/jobs/job_1/plan", Answer(200, planned.model_dump(mode="json")))
+    small, plan = tmp_path / "small.pt", tmp_path / "plan.json"
+    result = run("submit", model, "--dry-run", "-o", small, "--report", plan)
+    assert result.exit_code == Exit.OK, result.output
+    (body,) = [json.loads(call.body) for call in script.calls if call.path == "/v1/jobs"]
+    assert body["dry_run"] is True
+    assert PlanReport.model_validate_json(plan.read_text()) == planned
+    assert "layer1.0.weight" in result.stdout
+    assert "Expected error 0.25" in result.stdout
+    assert not small.exists()
+    document = json.loads(run("wait", "job_1", "--json").stdout)
+    assert PlanReport.model_validate(document["plan"]) == planned
 
 
 def group(name: str, *layers: str, units: int = 8, share: float = 0.1) -> GroupReport:

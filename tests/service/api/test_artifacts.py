@@ -64,6 +64,18 @@ def test_the_list_tells_names_sizes_and_digests(api: TestClient, job: str) -> No
     }
 
 
+def test_a_dry_run_has_a_plan_and_no_report(
+    api: TestClient, database: Database, blobs: Blobs
+) -> None:
+    job = finish(api, database, blobs, **{"plan.json": b"{}"})
+    plan = api.get(f"/v1/jobs/{job}/plan")
+    assert (plan.status_code, plan.content) == (200, b"{}")
+    missing = api.get(f"/v1/jobs/{job}/report")
+    assert missing.status_code == 404
+    assert "plan.json" in missing.json()["hint"]
+    assert api.get(f"/v1/jobs/{queued(api)}/plan").json()["code"] == "not_finished"
+
+
 def test_a_whole_file_comes_with_its_digest(api: TestClient, job: str) -> None:
     answer = api.get(f"/v1/jobs/{job}/artifacts/model.pt")
     assert answer.status_code == 200

@@ -106,6 +106,19 @@ def test_an_impossible_sparsity_is_refused_by_name(
     assert problem["details"]["fields"][0]["field"] == "spec.sparsity"
 
 
+@pytest.mark.parametrize(
+    "asked", [{"gates": {"min_speedup": 2}}, {"spec": {"max_output_distance": 0.1}}]
+)
+def test_a_dry_run_is_refused_what_only_a_network_could_show(
+    api: TestClient, body: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    problem = refused(api, body | {"dry_run": True} | asked)
+    assert (problem["status"], problem["code"]) == (422, "invalid_spec")
+    assert "makes no network" in problem["detail"]
+    assert submit(api, body | {"dry_run": True})["dry_run"] is True
+    assert submit(api, body | asked)["dry_run"] is False
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_numbers_json_does_not_know_are_refused(
     api: TestClient, body: dict[str, Any], number: str

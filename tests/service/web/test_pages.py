@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from intrafusion.report import CompressionReport, GroupReport
+from intrafusion.report import CompressionReport, GroupReport, PlanReport
 from service.keys import create_api_key
+from service.openapi import examples
 from service.store.blobs import Blobs
 from service.store.database import Database
 from service.store.records import ArtifactRecord
@@ -37,14 +38,18 @@ def page(api: TestClient) -> TestClient:
 
 
 def finished(
-    api: TestClient, database: Database, blobs: Blobs, told: CompressionReport, **request: Any
+    api: TestClient,
+    database: Database,
+    blobs: Blobs,
+    told: CompressionReport | PlanReport,
+    **request: Any,
 ) -> str:
-    """A job that succeeded with this report."""
+    """A job that succeeded with this report, or a dry run with this plan."""
     job = queued(api, **request)
     blob = blobs.adopt(io.BytesIO(told.model_dump_json().encode()))
     artifact = ArtifactRecord(
         job_id=job,
-        name="report.json",
+        name="report.json" if isinstance(told, CompressionReport) else "plan.json",
         sha256=blob.sha256,
         bytes=blob.bytes,
         media_type="application/json",
@@ -91,6 +96,24 @@ def test_a_finished_job_shows_what_came_of_it(
     assert "Run again" in shown
 
 
+def test_a_dry_run_shows_what_would_go_and_can_be_done_in_earnest(
+    page: TestClient, database: Database, blobs: Blobs
+) -> None:
+    plan = PlanReport.model_validate(examples()["PlanReport"])
+    job = finished(page, database, blobs, plan, dry_run=True)
+    shown = page.get(f"/jobs/{job}").text
+    group, after = plan.groups[0], plan.after
+    for expected in (f"{after.parameters:,}", f"{group.kept} <span", "only planned", "plan.json"):
+        assert expected in shown
+    assert "Expected error" in shown
+    assert "only planned" in page.get("/jobs").text
+    earnest = page.post(f"/jobs/{job}/compress").headers["Location"]
+    made = page.get(f"/v1{earnest}").json()
+    assert (made["dry_run"], made["retry_of"]) == (False, job)
+    again = page.post(f"/jobs/{job}/retry").headers["Location"]
+    assert page.get(f"/v1{again}").json()["dry_run"] is True
+
+
 def test_a_waiting_job_is_followed_with_and_without_javascript(page: TestClient) -> None:
     shown = page.get(f"/jobs/{queued(page)}").text
     assert "/static/live.js" in shown
@@ -120,6 +143,11 @@ def test_the_form_makes_a_job(page: TestClient) -> None:
     assert job["outputs"] == ["onnx"]
     assert job["metadata"]["label"] == "nightly"
     assert job["calibration"] is None
+    assert job["dry_run"] is False
+    planned = page.post(
+        "/jobs/new", data=FORM | {"max_accuracy_drop": "", "dry_run": "yes"}, files=files
+    )
+    assert page.get(f"/v1{planned.headers['Location']}").json()["dry_run"] is True
 
 
 def test_a_file_that_was_not_chosen_is_none(page: TestClient) -> None:
