@@ -7,7 +7,8 @@ A job's record keeps the trace of its request, so that the worker can go on with
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -30,21 +31,28 @@ def new_provider(name: str) -> TracerProvider:
 
     Raises `ENGINE_MISSING` where OpenTelemetry is not installed.
     """
-    try:
+    with _needed():
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ModuleNotFoundError as missing:
-        raise IntraFusionError(
-            ErrorCode.ENGINE_MISSING,
-            f"Traces need {missing.name}, which is not installed.",
-            "Install it with 'intrafusion[tracing]', or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
-        ) from missing
     chosen = os.environ.get("OTEL_SERVICE_NAME", name)
     provider = TracerProvider(resource=Resource.create({"service.name": chosen}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        named = next(name for name in _ENDPOINTS if os.environ.get(name))
+        raise IntraFusionError(
+            ErrorCode.ENGINE_MISSING,
+            f"{named} asks for traces, which need {missing.name}, and that is not installed.",
+            f"Install it with 'intrafusion[tracing]', or unset {named}.",
+        ) from missing
 
 
 def check_tracing() -> None:
@@ -60,9 +68,9 @@ def trace(app: FastAPI) -> Callable[[], None]:
     """
     if not tracing_configured():
         return lambda: None
+    with _needed():
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
     provider = new_provider("intrafusion")
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
     FastAPIInstrumentor.instrument_app(
         app, tracer_provider=provider, excluded_urls="healthz,readyz,metrics"
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from intrafusion.errors import ErrorCode, IntraFusionError
 from service.main import create_app
 from service.settings import Settings
 from service.store.database import Database
 from service.store.jobs import find_job
 from service.store.workers import beat
-from tests.intrafusion.scripted_server import Answer, Script, scripted_server
+from tests.collector import collecting
+from tests.intrafusion.scripted_server import Script
 from tests.service.conftest import MODEL, ON_BOTH_DATABASES, queued, settle
 
 
@@ -74,9 +77,8 @@ def test_log_lines_are_json_with_the_request_and_its_tenant(
 
 @pytest.fixture
 def collector() -> Iterator[Script]:
-    with scripted_server() as plan:
-        plan.on("POST", "/v1/traces", Answer(200, b""))
-        yield plan
+    with collecting() as script:
+        yield script
 
 
 def test_requests_are_traced_where_an_endpoint_is_configured(
@@ -90,6 +92,20 @@ def test_requests_are_traced_where_an_endpoint_is_configured(
     assert b"GET /v1/jobs" in sent
     assert b"intrafusion" in sent
     assert b"healthz" not in sent
+
+
+@pytest.mark.parametrize(
+    "missing", ["opentelemetry.sdk.trace", "opentelemetry.instrumentation.fastapi"]
+)
+def test_traces_that_cannot_be_made_keep_the_server_from_starting(
+    settings: Settings, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/v1/traces")
+    monkeypatch.setitem(sys.modules, missing, None)  # as where it is not installed
+    with pytest.raises(IntraFusionError, match=missing) as refusal:
+        create_app(settings)
+    assert refusal.value.code is ErrorCode.ENGINE_MISSING
+    assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in refusal.value.hint
 
 
 def test_without_an_endpoint_nothing_is_traced(settings: Settings, collector: Script) -> None:

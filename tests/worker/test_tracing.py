@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.logs import configure_logging
 from service.main import create_app
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
-from tests.intrafusion.scripted_server import Answer, Script, scripted_server
+from tests.collector import collecting, spans
+from tests.intrafusion.scripted_server import Script
 from tests.service.conftest import queued
 from worker.run import run_delivered
 from worker.tracing import send_last_spans
@@ -23,26 +25,15 @@ from worker.tracing import send_last_spans
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
-    with scripted_server() as plan:
-        plan.on("POST", "/v1/traces", Answer(200, b""))
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", plan.url)
-        yield plan
+    with collecting() as script:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", script.url)
+        yield script
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """The supervisor's, with an API that asks for no key."""
     return settings.model_copy(update={"keys": "optional", "redis_url": "unix:///no.sock"})
-
-
-def spans(collector: Script) -> dict[str, Span]:
-    """All that was sent, by name."""
-    found = {}
-    for call in collector.calls:
-        request = ExportTraceServiceRequest.FromString(call.body)
-        for resource in request.resource_spans:
-            found |= {span.name: span for scope in resource.scope_spans for span in scope.spans}
-    return found
 
 
 def deliver(settings: Settings, database: Database, blobs: Blobs, job: str) -> None:
@@ -77,6 +68,21 @@ def test_a_failed_job_is_an_error_in_its_trace(
     send_last_spans()
     status = spans(collector)["job"].status
     assert (status.code, status.message) == (2, "No good.")
+
+
+def test_a_worker_that_cannot_make_traces_does_not_start() -> None:
+    begin = "import sys; sys.modules['opentelemetry.sdk.trace'] = None; import worker.__main__ as w"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{begin}; sys.exit(w.main())"],
+        env=os.environ
+        | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "INTRAFUSION_SANDBOX": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == os.EX_CONFIG, done.stderr
+    assert "opentelemetry.sdk.trace" in done.stderr
+    assert "intrafusion[tracing]" in done.stderr
 
 
 def test_the_log_leads_from_a_request_to_what_its_job_printed(
