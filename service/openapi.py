@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from intrafusion.api import Problem
+from intrafusion.api import REPORT_FILE, Problem
 from intrafusion.errors import ErrorCode
 from service.problems import responses
 
@@ -27,17 +27,29 @@ _ANYWHERE = {
     ).items()
 }
 _TOO_LARGE = responses(ErrorCode.UPLOAD_TOO_LARGE)[413]
+_ID, _ASKED = "$response.body#/id", "$request.path.job_id"
+
+
+def _to(*targets: str, body: dict[str, str] | None = None, **parameters: str) -> dict[str, Any]:
+    """Links to the operations `targets`, with these parameters."""
+    more = {} if body is None else {"requestBody": body}
+    return {target: {"operationId": target, "parameters": parameters, **more} for target in targets}
+
+
 _LINKS = {
-    "upload_model": ("model_id", ("get_model", "delete_model")),
-    "upload_dataset": ("dataset_id", ("get_dataset", "delete_dataset")),
-    "begin_upload": ("upload_id", ("get_upload", "stat_upload", "give_up_upload")),
+    "upload_model": _to("get_model", "delete_model", model_id=_ID)
+    | _to("submit_job", body={"model": _ID}),
+    "upload_dataset": _to("get_dataset", "delete_dataset", dataset_id=_ID),
+    "begin_upload": _to("get_upload", "stat_upload", "give_up_upload", upload_id=_ID),
     **dict.fromkeys(
         ("submit_job", "compress", "retry_job"),
-        ("job_id", ("get_job", "list_events", "list_artifacts", "cancel_job", "retry_job")),
+        _to("get_job", "list_events", "list_artifacts", "cancel_job", "delete_job", job_id=_ID),
     ),
-    "cancel_job": ("job_id", ("get_job", "retry_job", "delete_job", "get_report")),
+    "get_job": _to("get_report", "get_plan", "retry_job", "delete_job", job_id=_ID),
+    "list_artifacts": _to("download_artifact", "stat_artifact", job_id=_ASKED, name=REPORT_FILE),
+    "cancel_job": _to("get_job", "retry_job", "delete_job", job_id=_ID),
 }
-"""Where the `id` in an operation's answer leads: the parameter it is, and of which operations."""
+"""Where an operation's answer leads, by the name of the operation."""
 _VALIDATION = ("HTTPValidationError", "ValidationError")
 
 
@@ -69,12 +81,8 @@ def describe(app: FastAPI) -> None:
 
 
 def _link(operation: dict[str, Any]) -> None:
-    """Say what can be done with what the operation made."""
-    parameter, targets = _LINKS.get(operation["operationId"], ("", ()))
-    links = {
-        target: {"operationId": target, "parameters": {parameter: "$response.body#/id"}}
-        for target in targets
-    }
+    """Say what can be done with what the operation made or found."""
+    links = _LINKS.get(operation["operationId"])
     for status, answer in operation["responses"].items():
         if links and status.startswith("2"):
             answer["links"] = links

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
@@ -20,6 +21,10 @@ from service.store.blobs import Blobs
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
 _LINK_SECONDS = 3600
+_MEDIA: dict[str, Any] = {
+    media_type: {} for media_type in ("application/octet-stream", "application/json", "text/html")
+}
+"""Networks, reports, and reports as a page."""
 _MISSING = responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED)
 
 
@@ -62,8 +67,8 @@ def list_artifacts(job_id: str, database: DatabaseDep, tenant: TenantDep) -> Pag
     operation_id="download_artifact",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/octet-stream": {}}, "description": "The whole file."},
-        206: {"description": "The range that was asked for."},
+        200: {"content": _MEDIA, "description": "The whole file."},
+        206: {"content": _MEDIA, "description": "The range that was asked for."},
         307: {"description": "The object store that holds the file, where that is enabled."},
         304: {"description": "The file is the one in `If-None-Match`."},
         **responses(ErrorCode.NOT_FOUND, ErrorCode.NOT_FINISHED, ErrorCode.RANGE_NOT_SATISFIABLE),

@@ -1,6 +1,6 @@
-"""What schemathesis cannot know from a schema: which bytes and ids are a network.
+"""What schemathesis cannot know from a schema: which bytes are a network, and of which kind.
 
-`STORED_MODEL` is the id of one. Where it is not set, requests are left as they were drawn.
+Where `SEQUENCES` is not set, requests are left as they were drawn.
 """
 
 from __future__ import annotations
@@ -12,23 +12,32 @@ import schemathesis
 
 from tests.service.conftest import DATASET, MODEL
 
-STORED = os.environ.get("STORED_MODEL")
+BODIES = {
+    "POST /v1/models": MODEL,
+    "POST /v1/datasets": DATASET,
+    "POST /v1/compress": {
+        "file": MODEL,
+        "input_shapes": "[[1, 3]]",
+        "architecture": '{"name": "a/b"}',
+    },
+}
 
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Files in the place of noise, and a network that a job can be made of."""
-    if STORED is None:
-        return body
-    match context.operation.label:
-        case "POST /v1/models":
-            return MODEL
-        case "POST /v1/datasets":
-            return DATASET
-        case "POST /v1/jobs":
-            architecture = {"name": "a/b"}
-            return {"model": STORED, "input_shapes": [[1, 3]], "architecture": architecture}
-    return body
+    """Files in the place of noise."""
+    return BODIES.get(context.operation.label, body) if "SEQUENCES" in os.environ else body
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """A job that can be, wherever a link led to it with the id of a network."""
+    del context, kwargs
+    if "SEQUENCES" not in os.environ or case.operation.label != "POST /v1/jobs":
+        return
+    model = case.body.get("model") if isinstance(case.body, dict) else None
+    if str(model).startswith("model_"):
+        case.body = {"model": model, "input_shapes": [[1, 3]], "architecture": {"name": "a/b"}}
 
 
 @schemathesis.hook

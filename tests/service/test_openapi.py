@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import jsonschema
 import pytest
 from fastapi.testclient import TestClient
 
+from intrafusion.api import PLAN_FILE, REPORT_FILE
 from service.keys import create_api_key
 from service.main import create_app
+from service.openapi import examples
 from service.settings import Settings
+from service.store.blobs import Blobs
 from service.store.database import Database
-from tests.service.conftest import MODEL, running
+from service.store.jobs import JobFilter, claim_job, list_jobs, settle_job
+from service.store.records import ArtifactRecord
+from tests.service.conftest import running
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "openapi.json"
+HERE = Path(__file__).parent
+JSON = "application/json"
+QUEUED = JobFilter(statuses=("queued",))
 SOUND = "positive_data_acceptance,negative_data_rejection"
 """Checks of what a schema lets through, for requests that are not drawn from it."""
 
@@ -63,11 +73,14 @@ def test_the_server_gives_the_document(api: TestClient, document: dict[str, Any]
     assert api.get("/openapi.json").json() == document
 
 
-def schemathesis(url: str, key: str, folder: Path, *arguments: str, **variables: str) -> None:
+def schemathesis(
+    url: str, key: str, folder: Path, *arguments: str | Path, **variables: str
+) -> None:
     """Have schemathesis ask the server at `url`; fails with all that it found."""
     done = subprocess.run(
         [
             Path(sys.executable).parent / "schemathesis",
+            *("--config-file", HERE / "schemathesis.toml"),
             *("run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}"),
             *("--header", "Tus-Resumable: 1.0.0"),
             *("--max-examples", "15", "--seed", "1", "--generation-database", "none"),
@@ -107,12 +120,87 @@ def test_schemathesis_finds_nothing(url: str, key: str, tmp_path: Path) -> None:
     schemathesis(url, key, tmp_path, "--phases", "examples,coverage,fuzzing")
 
 
+@pytest.fixture
+def worker(database: Database, blobs: Blobs) -> Iterator[None]:
+    """Ends every other job as it comes, with files and a report; the rest stay queued."""
+    files = {
+        "model.pt": b"small",
+        REPORT_FILE: json.dumps(examples()["CompressionReport"]).encode(),
+        PLAN_FILE: json.dumps(examples()["PlanReport"]).encode(),
+    }
+    kept = {name: blobs.adopt(io.BytesIO(content)) for name, content in files.items()}
+    stop = threading.Event()
+
+    def work() -> None:
+        seen: set[str] = set()
+        while not stop.wait(0.02):
+            with database.read() as session:
+                found = list_jobs(session, tenant="t", before=None, limit=50, only=QUEUED)
+            for job in [record.id for record in found if record.id not in seen]:
+                seen.add(job)
+                if len(seen) % 2:
+                    end(job)
+
+    def end(job: str) -> None:
+        artifacts = [
+            ArtifactRecord(
+                job_id=job, name=name, sha256=blob.sha256, bytes=blob.bytes, media_type=JSON
+            )
+            for name, blob in kept.items()
+        ]
+        with database.write() as session:
+            claim = claim_job(session, id=job, worker="w", lease_seconds=60)
+            if claim is not None:  # it was cancelled in this very moment
+                settle_job(session, claim, outcome="succeeded", artifacts=artifacts)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+WALKED = {
+    ("POST", "/v1/models", 201),
+    ("GET", "/v1/models/{}", 200),
+    ("DELETE", "/v1/models/{}", 409),  # a job has it
+    ("POST", "/v1/jobs", 202),
+    ("POST", "/v1/compress", 202),
+    ("GET", "/v1/jobs/{}", 200),
+    ("GET", "/v1/jobs/{}/events", 200),
+    ("GET", "/v1/jobs/{}/report", 200),
+    ("GET", "/v1/jobs/{}/report", 409),  # it has not ended
+    ("GET", "/v1/jobs/{}/artifacts", 200),
+    ("GET", "/v1/jobs/{}/artifacts/{}", 200),
+    ("POST", "/v1/jobs/{}/cancel", 200),
+    ("POST", "/v1/jobs/{}/retry", 202),
+    ("POST", "/v1/jobs/{}/retry", 409),
+    ("DELETE", "/v1/jobs/{}", 204),
+    ("DELETE", "/v1/jobs/{}", 404),  # it is gone already
+    ("GET", "/v1/jobs/{}", 401),
+    ("POST", "/v1/uploads", 201),
+    ("DELETE", "/v1/uploads/{}", 204),
+}
+"""What sequences of calls have to come to, for a look at them to be worth anything."""
+
+
 @pytest.mark.slow
-def test_schemathesis_finds_nothing_in_sequences(url: str, key: str, tmp_path: Path) -> None:
+def test_schemathesis_finds_nothing_in_sequences(
+    url: str, key: str, worker: None, tmp_path: Path
+) -> None:
     """The same of calls that follow one another by the links of the document."""
-    headers = {"Authorization": f"Bearer {key}"}
-    stored = httpx.post(f"{url}/v1/models", content=MODEL, headers=headers).json()["id"]
-    phases = ("--phases", "stateful", "--exclude-checks", SOUND)
-    schemathesis(url, key, tmp_path, *phases, STORED_MODEL=stored)
-    jobs = httpx.get(f"{url}/v1/jobs", headers=headers).json()["data"]
-    assert jobs, "it made none, and so looked at none"
+    report = tmp_path / "calls.har"
+    schemathesis(
+        *(url, key, tmp_path, "--phases", "stateful", "--exclude-checks", SOUND),
+        *("--max-time", "25", "--report-har-path", report),
+        SEQUENCES="1",
+    )
+    calls = json.loads(report.read_text())["log"]["entries"]
+    assert {_walked(call) for call in calls} >= WALKED
+
+
+def _walked(call: dict[str, Any]) -> tuple[str, str, int]:
+    """Method, address with ids left out, and status."""
+    parts = urlsplit(call["request"]["url"]).path.split("/")
+    parts[3:4], parts[5:6] = ["{}"] * len(parts[3:4]), ["{}"] * len(parts[5:6])
+    return call["request"]["method"], "/".join(parts), call["response"]["status"]
