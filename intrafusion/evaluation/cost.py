@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from intrafusion.channels.walk import Value, Walk, walk
 from intrafusion.program import Program
+from intrafusion.program.branch import Branch, on_meta
 
 aten = torch.ops.aten
 
@@ -35,7 +36,8 @@ def macs(program: Program) -> int:
     """Multiply-accumulates of one sample's forward pass.
 
     Counted are convolutions, linear layers, matrix products and attention, from the shapes of
-    the values on the example inputs; the rest (activations, normalisation, pooling) is not.
+    the values on the example inputs; the rest (activations, normalisation, pooling) is not. Of a
+    branch that depends on data, the way that costs more is counted.
     """
     total = sum(math.prod(map(int, product)) for product in products(walk(program)))
     return total // program.example_inputs[0].shape[0]
@@ -43,11 +45,24 @@ def macs(program: Program) -> int:
 
 def products(record: Walk) -> Iterator[Product]:
     """The products of lengths that `macs` adds up, of all operations in a walk."""
-    for node, value in record.values.items():
+    return _products(record.values)
+
+
+def _products(values: Mapping[fx.Node, Any]) -> Iterator[Product]:
+    for node, value in values.items():
+        args = fx.map_arg(node.args, values.__getitem__)
         count = _COUNTS.get(node.target)
-        if count is not None and isinstance(value, Value):
-            args = fx.map_arg(node.args, record.values.__getitem__)
+        if isinstance(node.target, Branch):
+            ways = [list(_products(_within(way, args[1:]))) for way in node.target.ways]
+            yield from max(ways, key=lambda way: sum(math.prod(map(int, p)) for p in way))
+        elif count is not None and isinstance(value, Value):
             yield from count(value, *args)
+
+
+def _within(way: fx.Graph, operands: Sequence[Any]) -> dict[fx.Node, Any]:
+    """The values of a way of a branch."""
+    found = on_meta(way, [x.meta if isinstance(x, Value) else x for x in operands])
+    return {n: Value(x) if isinstance(x, Tensor) else x for n, x in found.items()}
 
 
 def _all(value: Value) -> Product:

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.program.branch import Branch, branch_of
 from intrafusion.program.exported import Capture
 
 BATCHES = (2, 3)
@@ -25,39 +26,63 @@ def generalise(two: Capture, three: Capture) -> fx.Graph:
 
     Raises `IntraFusionError` with `BATCH_DEPENDENT` where the captures differ in anything else.
     """
-    nodes, others = list(two.graph.nodes), list(three.graph.nodes)
+    for node in two.graph.find_nodes(op="get_attr"):
+        name = str(node.target)
+        if name in three.tensors and not _equal(two.tensors[name], three.tensors[name]):
+            raise _depends(f"the constant {name} differs")
+    return _join(two.graph, three.graph, _Joined()).graph
+
+
+def _join(two: fx.Graph, three: fx.Graph, joined: _Joined) -> _Joined:
+    nodes, others = list(two.nodes), list(three.nodes)
     if len(nodes) != len(others):
         raise _depends(f"{len(nodes)} operations at a batch of 2, {len(others)} at a batch of 3")
-    joined = _Joined()
     for node, other in zip(nodes, others, strict=True):
-        if node.op != other.op or node.target != other.target:
-            raise _depends(f"{node.target} at a batch of 2 is {other.target} at a batch of 3")
-        if node.op == "get_attr":
-            name = str(node.target)
-            if not _equal(two.tensors[name], three.tensors[name]):
-                raise _depends(f"the constant {name} differs")
         joined.append(node, other)
-    return joined.graph
+    return joined
 
 
 class _Joined:
-    """The graph that grows as two captures are walked side by side."""
+    """The graph that grows as two captures are walked side by side.
 
-    def __init__(self) -> None:
+    A way of a branch sees no input whose size is the batch's: it is given the batch size itself,
+    as its last placeholder.
+    """
+
+    def __init__(self, *, is_way: bool = False) -> None:
         self.graph = fx.Graph()
+        self.reads_batch = False
+        self._is_way = is_way
         self._nodes: dict[fx.Node, fx.Node] = {}
         self._batch: fx.Node | None = None
         self._input: fx.Node | None = None
         self._lines: dict[tuple[int, int], fx.Node] = {}
 
     def append(self, node: fx.Node, other: fx.Node) -> None:
-        args = self._join(node.args, other.args, node)
+        if self._is_way and self._batch is None and node.op != "placeholder":
+            self._batch = self.graph.placeholder("batch")
+        target, twin = node.target, other.target
+        more: list[fx.Node] = []
+        if isinstance(target, Branch) and isinstance(twin, Branch):
+            target, more = self._branch(target, twin)
+        elif node.op != other.op or target != twin:
+            raise _depends(f"{target} at a batch of 2 is {twin} at a batch of 3")
+        args = (*self._join(node.args, other.args, node), *more)
         kwargs = self._join(node.kwargs, other.kwargs, node)
-        new = self.graph.create_node(node.op, node.target, args, kwargs, node.name)
+        new = self.graph.create_node(node.op, target, args, kwargs, node.name)
         new.meta = dict(node.meta)
         self._nodes[node] = new
         if node.op == "placeholder" and self._input is None:
             self._input = new
+
+    def _branch(self, a: Branch, b: Branch) -> tuple[Branch, list[fx.Node]]:
+        """Branches joined way by way, and the operand that the ways are given beside theirs."""
+        pairs = zip(a.ways, b.ways, strict=True)
+        ways = [_join(two, three, _Joined(is_way=True)) for two, three in pairs]
+        read = any(way.reads_batch for way in ways)
+        for way in ways if not read else ():
+            way.graph.erase_node(way.batch)
+        return branch_of(*(way.graph for way in ways)), [self._size()] if read else []
 
     def _join(self, a: Any, b: Any, node: fx.Node) -> Any:
         if isinstance(a, fx.Node):
@@ -72,20 +97,29 @@ class _Joined:
             return a
         raise _depends(f"{node.target} has {a!r} at a batch of 2 and {b!r} at a batch of 3")
 
+    @property
+    def batch(self) -> fx.Node:
+        """The batch size."""
+        if self._batch is None:
+            assert self._input is not None
+            self._batch = self.graph.call_function(torch.ops.aten.sym_size.int, (self._input, 0))
+        return self._batch
+
     def _line(self, slope: int, offset: int) -> fx.Node:
         known = self._lines.get((slope, offset))
         if known is not None:
             return known
-        if self._batch is None:
-            assert self._input is not None
-            self._batch = self.graph.call_function(torch.ops.aten.sym_size.int, (self._input, 0))
-        line = self._batch
+        line = self._size()
         if slope != 1:
             line = self.graph.call_function(operator.mul, (line, slope))
         if offset != 0:
             line = self.graph.call_function(operator.add, (line, offset))
         self._lines[slope, offset] = line
         return line
+
+    def _size(self) -> fx.Node:
+        self.reads_batch = True
+        return self.batch
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:

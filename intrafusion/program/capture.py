@@ -134,6 +134,8 @@ def _ways(module: nn.Module, examples: Examples) -> Iterator[Way]:
         read = partial(capture_module, module)
     yield partial(_joined, read, examples)
     yield partial(_joined, partial(read, quick=False), examples)
+    if not isinstance(module, torch.jit.ScriptModule):
+        yield partial(_scripted, module, examples)
 
 
 def _symbolic(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
@@ -143,6 +145,12 @@ def _symbolic(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]
 def _lowered(exported: ExportedProgram, quick: bool = True) -> tuple[fx.Graph, Capture]:
     captured = lower(exported, quick=quick)
     return normalise(captured.graph), captured
+
+
+def _scripted(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
+    """Python that chooses by what a tensor holds hides the other way; TorchScript has both."""
+    script: torch.jit.ScriptModule = torch.jit.script(module)
+    return _joined(partial(capture_script, torch_private.copy_script(script)), examples)
 
 
 def _joined(read: Reader, examples: Examples) -> tuple[fx.Graph, Capture]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch.export import Dim, ExportedProgram
 
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -37,11 +36,10 @@ def to_exported(program: Program, format: str = "exported") -> ExportedProgram: 
     module = graph_module(program)
     batch = Dim("batch")
     try:
-        return torch.export.export(
+        return torch_private.export(
             module,
             blank(program.example_inputs),
-            dynamic_shapes=tuple({0: batch} for _ in program.example_inputs),
-            strict=False,
+            tuple({0: batch} for _ in program.example_inputs),
         )
     except Exception as error:
         raise IntraFusionError(

@@ -11,7 +11,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import fx, nn
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
+from intrafusion.program.branch import Branch, nodes_within, returned
 from intrafusion.program.emit_module import hold
 from intrafusion.program.emit_outputs import nested
 from intrafusion.program.messages import reason_line
@@ -81,8 +82,7 @@ def to_script(program: Program) -> torch.jit.ScriptModule:
 
 def source_of(program: Program) -> str:
     """The `forward` method of the program, in TorchScript's subset of Python."""
-    writer = _Writer()
-    return writer.method(program)
+    return _Writer(program).method()
 
 
 def _tree(program: Program) -> nn.Module:
@@ -98,24 +98,44 @@ _LIST = re.compile(r"List\[(int|float|bool|Tensor|Optional\[Tensor\])\]")
 class _Writer:
     """Turns nodes into lines; `names` maps each to the variable that holds its value."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Program) -> None:
+        self._program = program
         self.names: dict[fx.Node, str] = {}
-        self.lines: list[str] = []
+        self._taken = set(_RESERVED)
 
-    def method(self, program: Program) -> str:
-        inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
-        for node in program.graph.nodes:
-            self.names[node] = node.name + "_" if node.name in _RESERVED else node.name
-        self._device = f"{self.names[inputs[0]]}.device"
-        for node in program.graph.nodes:
-            if node.op == "placeholder":
-                continue
-            if node.op == "output":
-                self.lines.append(f"return {self._returned(program, node)}")
-            else:
-                self.lines.append(f"{self.names[node]} = {self._expression(node)}")
-        header = ", ".join(["self", *(self.names[node] for node in inputs)])
-        return f"def forward({header}):\n" + "".join(f"    {line}\n" for line in self.lines)
+    def method(self) -> str:
+        graph = self._program.graph
+        inputs = [self._name(node) for node in graph.find_nodes(op="placeholder")]
+        self._device = f"{inputs[0]}.device"
+        lines = [*self._lines(graph), f"return {self._returned(graph.output_node())}"]
+        header = ", ".join(["self", *inputs])
+        return f"def forward({header}):\n" + "".join(f"    {line}\n" for line in lines)
+
+    def _name(self, node: fx.Node) -> str:
+        """A variable of its own for a node."""
+        name = node.name
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        self.names[node] = name
+        return name
+
+    def _lines(self, graph: fx.Graph) -> Iterator[str]:
+        for node in graph.nodes:
+            if isinstance(node.target, Branch):
+                yield from self._branch(node, node.target)
+            elif node.op not in ("placeholder", "output"):
+                expression = self._expression(node)
+                yield f"{self._name(node)} = {expression}"
+
+    def _branch(self, node: fx.Node, branch: Branch) -> Iterator[str]:
+        condition, *operands = map(self._any, node.args)
+        chosen = self._name(node)
+        for line, way in zip((f"if bool({condition}):", "else:"), branch.ways, strict=True):
+            yield line
+            self.names.update(zip(way.find_nodes(op="placeholder"), operands, strict=True))
+            yield from (f"    {inner}" for inner in self._lines(way))
+            yield f"    {chosen} = {_source(tuple(map(self._any, returned(way))))}"
 
     def _expression(self, node: fx.Node) -> str:
         if node.op == "get_attr":
@@ -167,10 +187,10 @@ class _Writer:
             return str(value)
         raise _not_possible(f"{value!r} is nothing TorchScript can be given.")
 
-    def _returned(self, program: Program, output: fx.Node) -> str:
+    def _returned(self, output: fx.Node) -> str:
         (values,) = output.args
         assert isinstance(values, tuple | list)
-        return _source(nested(program.out_spec, [self._any(value) for value in values]))
+        return _source(nested(self._program.out_spec, [self._any(value) for value in values]))
 
 
 def _attribute(name: str) -> str:
@@ -205,7 +225,7 @@ def _check_overloads(graph: fx.Graph, operations: list[str]) -> None:
     """
     expected = Counter(
         torch_private.overload_name(node.target)
-        for node in graph.nodes
+        for node in nodes_within(graph)
         if isinstance(node.target, torch._ops.OpOverload)
         and node.target not in _SIZES
         and not _is_ambiguous(node)

@@ -16,6 +16,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
+from intrafusion.program.exported_branches import branch_from, given
 from intrafusion.program.functional import functional
 from intrafusion.program.messages import reason_line
 
@@ -42,9 +43,7 @@ def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProg
     """Export a module with one symbolic batch size, shared by dimension 0 of every input."""
     batch = Dim("batch")
     shapes = tuple({0: batch} for _ in inputs)
-    return torch.export.export(
-        module, inputs, dynamic_shapes=_per_argument(module, shapes), strict=False
-    )
+    return torch_private.export(module, inputs, _per_argument(module, shapes))
 
 
 def open_exported(path: Path) -> ExportedProgram:
@@ -100,7 +99,7 @@ def _user_inputs(exported: ExportedProgram) -> list[Tensor]:
 
 def capture_module(module: nn.Module, inputs: tuple[Tensor, ...], quick: bool = True) -> Capture:
     """The graph of a module at the fixed shapes of `inputs`."""
-    return lower(torch.export.export(module, inputs, strict=False), quick=quick)
+    return lower(torch_private.export(module, inputs), quick=quick)
 
 
 def _per_argument(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -154,7 +153,12 @@ def lower(
             kept, notes = _outputs(exported, node, prefix)
             graph.output(tuple(nodes[value] for value in kept))
             out_spec = _nesting(exported, node)
-        elif node.op != "placeholder":
+        elif torch_private.is_cond(node.target):
+            branch, constants = branch_from(node, exported.graph_module)
+            held = [graph.get_attr(stored.constant(constant)) for constant in constants]
+            nodes[node] = graph.call_function(branch, (*given(node, nodes), *held))
+            nodes[node].meta = dict(node.meta)
+        elif node.op == "call_function":
             nodes[node] = graph.node_copy(node, lambda old: nodes[old])
     return Capture(
         graph=graph,
@@ -180,9 +184,8 @@ class _Stored:
         """Take the tensor a placeholder stands for; returns the name the graph is to use."""
         target = str(spec.target)
         if spec.kind is InputKind.CONSTANT_TENSOR:
-            name = f"_constant{self._constants}"
-            self._constants += 1
-        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            return self.constant(_lookup(exported, target))
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
             name = target.removeprefix(prefix)
         else:
             raise IntraFusionError(
@@ -191,14 +194,22 @@ class _Stored:
                 "Give the network as one that computes with tensors alone.",
             )
         tensor = _lookup(exported, target)
+        if spec.kind is InputKind.PARAMETER and _identity(tensor) not in self._names:
+            self.trainable.add(name)
+        return self._keep(name, tensor)
+
+    def constant(self, tensor: Tensor) -> str:
+        """Take a tensor without a name; returns the one the graph is to use."""
+        self._constants += 1
+        return self._keep(f"_constant{self._constants - 1}", tensor)
+
+    def _keep(self, name: str, tensor: Tensor) -> str:
         identity = _identity(tensor)
         if identity in self._names:
             self.aliases[name] = self._names[identity]
         else:
             self._names[identity] = name
             self.tensors[name] = tensor.detach()
-            if spec.kind is InputKind.PARAMETER:
-                self.trainable.add(name)
         return self._names[identity]
 
 

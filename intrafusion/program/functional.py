@@ -50,7 +50,9 @@ _FRESH_COMPOSITES = frozenset(
 """Composite operations that always return new memory."""
 
 _KNOWN_VIEWS = frozenset(
-    torch_private.overloads("flatten", "unflatten", "chunk", "contiguous", "reshape", "detach")
+    torch_private.overloads(
+        "flatten", "unflatten", "chunk", "contiguous", "reshape", "detach", "to"
+    )
 )
 """Composite views that `normalise` has a spelling for."""
 
@@ -65,13 +67,14 @@ def functional(graph: fx.Graph) -> fx.Graph | None:
 
     `graph` is what `torch.export.export` gives, with `val` metadata. None is returned where a
     value is read through another name after it was written, where a buffer or parameter is
-    written, and where an operation's aliasing is not known.
+    written, and where an operation's aliasing is not known. The ways of `torch.cond`, whose
+    results are new memory, are left as they are.
     """
     aliases = _Aliases()
     order = {node: position for position, node in enumerate(graph.nodes)}
     exchanged: dict[fx.Node, Any] = {}
     for node in graph.nodes:
-        if node.op in ("placeholder", "output"):
+        if node.op in ("placeholder", "output", "get_attr") or torch_private.is_cond(node.target):
             continue
         if node.op != "call_function":
             return None

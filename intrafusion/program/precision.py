@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx
 
+from intrafusion.program.branch import copied, nodes_within
 from intrafusion.program.program import Program
 
 NARROW = frozenset({torch.float16, torch.bfloat16})
@@ -26,7 +27,7 @@ def uses(program: Program, dtype: torch.dtype) -> bool:
     """Whether a program holds, takes or makes values of a narrow dtype."""
     return any(
         t.dtype is dtype for t in (*program.tensors.values(), *program.example_inputs)
-    ) or any(dtype in _places(node).values() for node in program.graph.nodes)
+    ) or any(dtype in _places(node).values() for node in nodes_within(program.graph))
 
 
 def is_real(value: Any) -> TypeGuard[Tensor]:
@@ -45,17 +46,13 @@ def widened(program: Program) -> Program:
     Where it does so nowhere, `program` itself. `narrowed` undoes it.
     """
     tensors = (*program.tensors.values(), *program.example_inputs)
-    if not any(t.dtype in NARROW for t in tensors) and not any(map(_places, program.graph.nodes)):
+    if not any(t.dtype in NARROW for t in tensors) and not any(
+        map(_places, nodes_within(program.graph))
+    ):
         return program
-    graph = _copied(program.graph)
-    for node in graph.nodes:
-        places = _places(node)
-        if places:
-            _put(node, dict.fromkeys(places, torch.float32))
-            node.meta[_NARROWED] = places
     return replace(
         program,
-        graph=graph,
+        graph=_widened(program.graph),
         tensors={name: wide(tensor) for name, tensor in program.tensors.items()},
         example_inputs=tuple(wide(x) for x in program.example_inputs),
     )
@@ -67,13 +64,11 @@ def narrowed(program: Program, original: Program) -> Program:
     Tensors that `original` lacks, such as biases that batch norm was folded into, take that of
     the weight beside them.
     """
-    if not any(n.meta.get(_NARROWED) for n in program.graph.nodes) and not any(
+    if not any(n.meta.get(_NARROWED) for n in nodes_within(program.graph)) and not any(
         t.dtype in NARROW for t in (*original.tensors.values(), *original.example_inputs)
     ):
         return program
-    graph = _copied(program.graph)
-    for node in graph.nodes:
-        _put(node, node.meta.pop(_NARROWED, {}))
+    graph = _narrowed(program.graph)
     dtypes = {name: tensor.dtype for name, tensor in program.tensors.items()}
     for node in graph.find_nodes(op="get_attr"):
         if dtypes[str(node.target)].is_floating_point:
@@ -88,9 +83,20 @@ def narrowed(program: Program, original: Program) -> Program:
     )
 
 
-def _copied(graph: fx.Graph) -> fx.Graph:
-    result = fx.Graph()
-    result.output(result.graph_copy(graph, {}))
+def _widened(graph: fx.Graph) -> fx.Graph:
+    result = copied(graph, _widened)
+    for node in result.nodes:
+        places = _places(node)
+        if places:
+            _put(node, dict.fromkeys(places, torch.float32))
+            node.meta[_NARROWED] = places
+    return result
+
+
+def _narrowed(graph: fx.Graph) -> fx.Graph:
+    result = copied(graph, _narrowed)
+    for node in result.nodes:
+        _put(node, node.meta.pop(_NARROWED, {}))
     return result
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from intrafusion.program.branch import copied, nodes_within
 from intrafusion.program.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Program:
 
     - `placeholder`: one per input tensor, in the order of `example_inputs`;
     - `get_attr`: a parameter or buffer, its target the key in `tensors`;
-    - `call_function`: an `OpOverload` of ATen, or a Python operator on sizes;
+    - `call_function`: an `OpOverload` of ATen, a Python operator on sizes, or a `Branch`;
     - `output`: a tuple of the output tensors.
 
     Attributes:
@@ -107,11 +108,10 @@ class Program:
 
 def _on_device(graph: fx.Graph, device: torch.device) -> fx.Graph:
     """The graph with every device that an operation names exchanged for `device`."""
-    named = [node for node in graph.nodes if "device" in node.kwargs]
+    named = [node for node in nodes_within(graph) if "device" in node.kwargs]
     if all(node.kwargs["device"] in (None, device) for node in named):
         return graph
-    result = fx.Graph()
-    result.output(result.graph_copy(graph, {}))
+    result = copied(graph, partial(_on_device, device=device))
     for node in result.nodes:
         if node.kwargs.get("device") is not None:
             node.update_kwarg("device", device)

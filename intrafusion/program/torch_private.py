@@ -1,7 +1,7 @@
 """Every use this project makes of torch's private parts, one small function each.
 
 What breaks when torch changes breaks here; `tests/intrafusion/program/test_torch_private.py`
-holds a test per function.
+holds a test per function. (What it makes of TorchScript's graphs is in `script_graph.py`.)
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from contextlib import contextmanager, redirect_stderr
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -90,47 +90,31 @@ def arguments(script: torch.jit.ScriptModule) -> list[tuple[str, str, bool]]:
     return [(a.name, str(a.type), a.has_default_value()) for a in schema.arguments[1:]]
 
 
-_FROM_TENSORS = frozenset(
-    f"aten::{name}" for name in ("Bool", "Int", "Float", "item", "ScalarImplicit", "IntImplicit")
-)
-"""How TorchScript makes numbers of what tensors hold."""
-
-
-def data_dependent_branches(script: torch.jit.ScriptModule) -> list[str]:
-    """Where `forward` asks what a tensor holds to choose what to do: source ranges as torch
-    prints them, file, line and code.
-    """
-    graph: Any = script.inlined_graph
-    branches = [*graph.findAllNodes("prim::If"), *graph.findAllNodes("prim::Loop")]
-    return [
-        node.sourceRange()
-        for node in branches
-        if any(_holds_data(value.node()) for value in _conditions(node))
-    ]
-
-
-def _conditions(node: Any) -> list[Any]:
-    inputs = list(node.inputs())
-    return inputs[:1] if node.kind() == "prim::If" else inputs[:2]
-
-
-def _holds_data(node: Any) -> bool:
-    """Whether a number comes from a tensor's entries."""
-    pending, seen = [node], set()
-    while pending:
-        node = pending.pop()
-        if node.kind() in _FROM_TENSORS and node.inputsAt(0).type().kind() == "TensorType":
-            return True
-        for value in node.inputs():
-            if value.type().kind() != "TensorType" and value.debugName() not in seen:
-                seen.add(value.debugName())
-                pending.append(value.node())
-    return False
-
-
 def is_about_data(error: BaseException) -> bool:
     """Whether export stopped at a choice that depends on what a tensor holds."""
     return "data-dependent" in str(error)
+
+
+def cond(
+    condition: Tensor | bool,
+    then: Callable[..., tuple[Tensor, ...]],
+    otherwise: Callable[..., tuple[Tensor, ...]],
+    operands: tuple[Any, ...],
+) -> tuple[Tensor, ...]:
+    """`torch.cond` without the compiler that it puts before itself, for use while exporting."""
+    taken: Sequence[Tensor] = torch.ops.higher_order.cond(condition, then, otherwise, operands)
+    return tuple(taken)
+
+
+def is_cond(target: Any) -> bool:
+    """Whether a node of an exported graph calls `torch.cond`."""
+    return target is torch.ops.higher_order.cond
+
+
+def memory(tensor: Tensor) -> int:
+    """A number that tensors have in common where they share memory, fake ones too."""
+    number: int = tensor.untyped_storage()._cdata
+    return number
 
 
 def overloads(*packets: str) -> list[OpOverload]:
@@ -168,6 +152,14 @@ def is_composite(overload: OpOverload) -> bool:
     return overload.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)
 
 
+def export(
+    module: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None
+) -> ExportedProgram:
+    """`torch.export.export`, without the graph that it prints of every attempt that fails."""
+    with redirect_stderr(StringIO()):
+        return torch.export.export(module, inputs, dynamic_shapes=dynamic_shapes, strict=False)
+
+
 class _Wrapper(nn.Module):
     """Python around a ScriptModule, so that `torch.export` takes it for its own kind."""
 
@@ -193,7 +185,7 @@ def export_script(script: torch.jit.ScriptModule, inputs: tuple[Tensor, ...]) ->
         # from constants.
         parameter._is_param = True
     with _unoptimised():
-        return torch.export.export(_Wrapper(script), inputs, strict=False)
+        return export(_Wrapper(script), inputs)
 
 
 @contextmanager
@@ -217,7 +209,14 @@ def define(root: nn.Module, source: str) -> torch.jit.ScriptModule:
 
 def operations(script: torch.jit.ScriptModule) -> list[str]:
     """The overloads that `forward` calls, in order, as `aten::name.overload`."""
-    schemas = (node.schema() for node in script.graph.nodes())
+
+    def within(block: Any) -> Iterator[Any]:
+        for node in block.nodes():
+            yield node
+            for inner in node.blocks():
+                yield from within(inner)
+
+    schemas = (node.schema() for node in within(script.graph))
     return [schema.partition("(")[0] for schema in schemas if "(no schema)" not in schema]
 
 

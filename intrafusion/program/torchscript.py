@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.export import ExportedProgram
 
 from intrafusion.errors import ErrorCode, IntraFusionError
-from intrafusion.program import torch_private
+from intrafusion.program import script_graph, torch_private
 from intrafusion.program.exported import Capture, lower
 from intrafusion.program.messages import branch_at, reason_line
+from intrafusion.program.script_choices import Choices
 
 aten = torch.ops.aten
 
@@ -61,30 +64,62 @@ def capture_script(
     Raises `IntraFusionError` with `CAPTURE_FAILED` where what the network does depends on what
     a tensor holds, and what `torch.export` raises.
     """
+    notes: tuple[str, ...] = ()
     try:
         exported = torch_private.export_script(script, inputs)
     except RuntimeError as error:
         if not torch_private.is_about_data(error):
             raise
-        raise _branches(script) from error
+        exported, notes = _with_choices(script, inputs)
+    if torch_private.is_frozen(script):
+        notes = (_FROZEN_NOTE, *notes)
     capture = lower(
         exported,
         prefix=torch_private.SCRIPT_PREFIX,
         input_names=[name for name, _, _ in torch_private.arguments(script)],
         quick=quick,
     )
-    if torch_private.is_frozen(script):
-        return replace(capture, notes=(*capture.notes, _FROZEN_NOTE))
-    return capture
+    return replace(capture, notes=(*capture.notes, *notes))
 
 
-def _branches(script: torch.jit.ScriptModule) -> IntraFusionError:
-    branches = torch_private.data_dependent_branches(script)
-    places = list(dict.fromkeys(filter(None, map(branch_at, branches))))
+def _with_choices(
+    script: torch.jit.ScriptModule, inputs: tuple[Tensor, ...]
+) -> tuple[ExportedProgram, tuple[str, ...]]:
+    """The export of a network that chooses by what its tensors hold, and what to say of it."""
+    choices = Choices(script)
+    try:
+        exported = torch_private.export(choices, inputs)
+    except Exception as error:
+        raise _branches(script, reason_line(error)) from error
+    checks = _places(choices.met.unchecked)
+    chosen = [place for place in _places(choices.met.chosen) if place not in checks]
+    notes = []
+    if chosen:
+        at = " and at ".join(chosen)
+        notes.append(
+            f"What the network does depends on what its tensors hold, at {at}. "
+            "Both ways are kept, and what they read and make stays as it is."
+        )
+    if checks:
+        at = " and at ".join(checks)
+        notes.append(
+            "The network raises an error where its tensors hold what they should not, at "
+            f"{at}. The program does not check this."
+        )
+    return exported, tuple(notes)
+
+
+def _places(source_ranges: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(filter(None, map(branch_at, source_ranges))))
+
+
+def _branches(script: torch.jit.ScriptModule, reason: str) -> IntraFusionError:
+    places = _places(script_graph.data_dependent_branches(script))
     return IntraFusionError(
         ErrorCode.CAPTURE_FAILED,
         "What the network does depends on what its tensors hold"
-        + (f", at {' and at '.join(places)}." if places else "."),
+        + (f", at {' and at '.join(places)}" if places else "")
+        + f", in a way that cannot be kept: {reason}.",
         "Write both ways as one computation, such as torch.where(condition, a, b), or trace the "
         "network with the way that it takes in use.",
         branches=places,

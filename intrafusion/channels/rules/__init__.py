@@ -12,6 +12,7 @@ from torch import fx
 
 from intrafusion.channels.rules import (
     attention,
+    branch,
     contraction,
     convolution,
     index,
@@ -64,6 +65,7 @@ RULES: dict[str, Rule] = {
     "cat": join.cat,
     "stack": join.stack,
     "sym_size": opaque.size,
+    "branch": branch.branch,
 }
 
 RESIZES: dict[str, Resize] = {

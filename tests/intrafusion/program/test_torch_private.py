@@ -195,24 +195,6 @@ def test_onnx_has_the_given_names_and_a_named_batch() -> None:
     assert [(p.key, p.value) for p in model.metadata_props] == [("key", "value")]
 
 
-def test_branches_on_shapes_are_not_branches_on_data() -> None:
-    def choose(x: Tensor) -> Tensor:
-        if x.shape[0] > 1:
-            x = x + 1
-        return x if bool(x.any()) else x - 1
-
-    class Chooses(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.choose = torch.jit.script(choose)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.choose(x)
-
-    (place,) = torch_private.data_dependent_branches(torch.jit.script(Chooses()))
-    assert "x.any()" in place
-
-
 def test_an_error_about_data_is_told_from_others() -> None:
     assert torch_private.is_about_data(RuntimeError("Could not guard on data-dependent expression"))
     assert not torch_private.is_about_data(RuntimeError("mat1 and mat2 cannot be multiplied"))
