@@ -319,6 +319,7 @@ def _refit_jointly(
             compressed,
             job.refit_on.inputs,
             steps=steps,
+            look_inside=compensation.mode == "inversion",
             seed=job.spec.seed,
             progress=job.clock.report,
         )

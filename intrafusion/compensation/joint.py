@@ -5,6 +5,10 @@ layer for a smaller one in the next. From its result, a few hundred steps of gra
 the distance between both programs' outputs do. No labels are used: wanted is what the original
 says, which may be asked about any input, so samples are mixed with each other to stretch them.
 What has become better on samples kept out of the fit is kept, else nothing.
+
+Samples that were made up are not what the network will see, and outputs that agree on them may
+differ elsewhere. There it helps to ask for more: that the layers within read what they read in the
+original, in the channels that are left.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from torch import Tensor
 
 from intrafusion.batches import held_out, in_parts, samples_at_a_time
 from intrafusion.channels.walk import walk
+from intrafusion.compensation.landmarks import Landmark, landmarks, with_insides
 from intrafusion.compensation.parts import HOLDOUT
 from intrafusion.effort import affordable_times
 from intrafusion.program import Program
@@ -29,6 +34,8 @@ RATE = 3e-3
 rate, and the nearer the outputs are, the less there is to move."""
 MIXED = 0.5
 """A sample is mixed with at most this share of another."""
+INSIDE = 1.0
+"""What a relative distance inside counts beside one of the outputs."""
 CHECKS = 10
 """How often the samples kept out are looked at."""
 STEPS, FEWEST_STEPS, STEPS_OF_A_TRY = 1000, 100, 300
@@ -72,6 +79,7 @@ def refit_jointly(
     samples: Sequence[Tensor],
     *,
     steps: int,
+    look_inside: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> JointRefit:
@@ -82,6 +90,8 @@ def refit_jointly(
         compressed: the program to correct; buffers and what is frozen in its graph stay.
         samples: one tensor per input, (samples, …).
         steps: how many.
+        look_inside: bring near not only the outputs but what every layer reads; for samples that
+            were made up.
         seed: of the choice and the mixing of samples.
         progress: called with the steps done and their total.
     """
@@ -90,7 +100,8 @@ def refit_jointly(
     if not len(unseen[0]):
         unseen = seen
     unseen = tuple(x[:LOOKED_AT] for x in unseen)
-    student = _Student(compressed)
+    marks = landmarks(original, compressed) if look_inside else []
+    teacher, student = _Teacher(original, marks), _Student(compressed, marks)
     size = samples_at_a_time(original, walk(original))
     wanted = _outputs(original, unseen, size)
     scales = [_scale(output) for output in wanted]
@@ -103,7 +114,7 @@ def refit_jointly(
         batch = _mixed(seen, generator)
         optimiser.zero_grad()
         for part in in_parts(batch, size):
-            loss = student.distance(part, original.outputs(*part), scales)
+            loss = student.distance(part, *teacher(part), scales)
             gradients = torch.autograd.grad(loss, student.parameters, materialize_grads=True)
             for parameter, gradient in zip(student.parameters, gradients, strict=True):
                 share = gradient * (len(part[0]) / len(batch[0]))
@@ -118,13 +129,30 @@ def refit_jointly(
     return JointRefit(result, steps, before, best)
 
 
+class _Teacher:
+    """The original, asked for its outputs and for what it has inside, in the channels left."""
+
+    def __init__(self, program: Program, marks: Sequence[Landmark]) -> None:
+        self._network = with_insides(program, [mark.original for mark in marks])
+        self._marks = marks
+
+    @torch.no_grad()
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Sequence[Any], list[Tensor]]:
+        outputs, insides = self._network(*inputs)
+        return outputs, [
+            inside.index_select(mark.dim, mark.staying)
+            for mark, inside in zip(self._marks, insides, strict=True)
+        ]
+
+
 class _Student:
     """The compressed program with parameters of its own, to be changed in place."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, marks: Sequence[Landmark]) -> None:
         self._program = program
         own = {name: program.tensors[name].clone() for name in program.trainable}
-        self._network = replace(program, tensors={**program.tensors, **own}).network()
+        started = replace(program, tensors={**program.tensors, **own})
+        self._network = with_insides(started, [mark.compressed for mark in marks])
         named = dict(self._network.named_parameters())
         self._named = {name: p for name, p in named.items() if p.is_floating_point()}
         for parameter in self.parameters:
@@ -135,11 +163,24 @@ class _Student:
         return list(self._named.values())
 
     def distance(
-        self, inputs: Sequence[Tensor], wanted: Sequence[Any], scales: Sequence[Tensor]
+        self,
+        inputs: Sequence[Tensor],
+        wanted: Sequence[Any],
+        wanted_inside: Sequence[Tensor],
+        scales: Sequence[Tensor],
     ) -> Tensor:
-        """Mean squared difference of the outputs, relative to their variance, over all outputs."""
+        """Mean over all outputs of the squared difference relative to their variance.
+
+        To it comes the same mean over what the layers read, if that is asked for.
+        """
         with torch.enable_grad():
-            return _distance(self._network(*inputs), wanted, scales)
+            outputs, insides = self._network(*inputs)
+            distance = _distance(outputs, wanted, scales)
+            if not wanted_inside:
+                return distance
+            return distance + INSIDE * _distance(
+                insides, wanted_inside, [_scale(x) for x in wanted_inside]
+            )
 
     def error(
         self, inputs: Sequence[Tensor], wanted: Sequence[Any], scales: Sequence[Tensor], size: int

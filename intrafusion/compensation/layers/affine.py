@@ -41,7 +41,7 @@ class Affine(Layer):
         self.channel_dim = 1 if self.convolves else -1
         self.groups: int = arguments(node)[8] if self.convolves else 1
         self.transposed = self.convolves and bool(arguments(node)[6])
-        self.out_dim = 1 if self.transposed else 0
+        self.out_dim, self.in_dim = (1, 0) if self.transposed else (0, 1)
 
     @property
     def can_be_refitted(self) -> bool:

@@ -9,6 +9,7 @@ from intrafusion import CompressionSpec, Dataset, compress
 from intrafusion.compensation import joint
 from intrafusion.compensation.joint import affordable_steps, refit_jointly
 from intrafusion.program import Program
+from tests.intrafusion.compensation.insides import insides
 from tests.intrafusion.programs import example, program_of
 
 SAMPLES = Dataset((example(64, seed=7),))
@@ -64,3 +65,19 @@ def test_it_runs_unasked_as_long_as_is_cheap() -> None:
     assert report.compensation.joint_steps == 7
     assert report.compensation.output_error_after is not None
     assert "refit jointly" in report.seconds
+
+
+def test_looking_inside_brings_near_what_layers_read() -> None:
+    program = program_of("resnet")
+    compressed = fused(program)
+
+    def distance_inside(changed: Program) -> float:
+        pairs = insides(program, changed, example(64, seed=8))
+        return sum(float((x - y).square().mean() / x.var()) for x, y in pairs) / len(pairs)
+
+    plain, inside = (
+        refit_jointly(program, compressed, SAMPLES.inputs, steps=60, look_inside=look).program
+        for look in (False, True)
+    )
+    assert distance_inside(inside) < 0.7 * distance_inside(plain)
+    assert distance(inside, program) < distance(compressed, program)
