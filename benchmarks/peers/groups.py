@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,11 +22,20 @@ class Group:
         return len(self.producers[0].weight)
 
 
-def find_groups(network: nn.Module) -> list[Group]:
+SHAPE = (1, 28, 28)
+"""Of a sample, unless said otherwise."""
+
+
+def head_of(network: nn.Module) -> nn.Linear:
+    """The last linear layer, which makes the class scores and keeps its outputs."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+
+
+def find_groups(network: nn.Module, shape: Sequence[int] = SHAPE) -> list[Group]:
     """The groups of `network` as Torch-Pruning's DepGraph finds them: from the output back."""
-    graph = tp.DependencyGraph().build_dependency(network, torch.zeros(1, 1, 28, 28))
+    graph = tp.DependencyGraph().build_dependency(network, torch.zeros(1, *shape))
     groups = []
-    for members in graph.get_all_groups(ignored_layers=[network.classifier]):
+    for members in graph.get_all_groups(ignored_layers=[head_of(network)]):
         producers, consumers = [], []
         for member in members:
             layer, side = member.dep.target.module, member.dep.handler

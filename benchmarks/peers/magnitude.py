@@ -9,6 +9,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from benchmarks.peers.groups import SHAPE, head_of
+
 CRITERIA = {
     "l1": lambda: tp.importance.GroupMagnitudeImportance(p=1),
     "l2": lambda: tp.importance.GroupMagnitudeImportance(p=2),
@@ -19,12 +21,12 @@ CRITERIA = {
 
 
 def prune(
-    network: nn.Module, sparsity: float, criterion: str, shape: Sequence[int] = (1, 28, 28)
+    network: nn.Module, sparsity: float, criterion: str, shape: Sequence[int] = SHAPE
 ) -> nn.Module:
     """A copy of `network` with that share of every group's channels removed by Torch-Pruning.
 
-    Everything but `sparsity` and `criterion` is left at Torch-Pruning's defaults; the last
-    linear layer, which makes the class scores, keeps its outputs. `shape` is that of a sample.
+    Everything but `sparsity` and `criterion` is left at Torch-Pruning's defaults; the layer
+    that makes the class scores keeps its outputs. `shape` is that of a sample.
     """
     pruned = deepcopy(network).eval()
     pruner = tp.pruner.BasePruner(
@@ -32,7 +34,7 @@ def prune(
         torch.zeros(1, *shape),
         importance=CRITERIA[criterion](),
         pruning_ratio=sparsity,
-        ignored_layers=[pruned.classifier],
+        ignored_layers=[head_of(pruned)],
     )
     pruner.step()
     return pruned.eval()

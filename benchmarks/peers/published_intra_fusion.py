@@ -9,6 +9,7 @@ masses, sums producers, biases and consumers alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.groups import (
+    SHAPE,
     Group,
     apply,
     columns_of,
@@ -26,11 +28,14 @@ from benchmarks.peers.groups import (
 )
 
 
-def compress(network: nn.Module, sparsity: float) -> nn.Module:
-    """A copy of `network` with every group's units fused to the share 1 − `sparsity`."""
+def compress(network: nn.Module, sparsity: float, shape: Sequence[int] = SHAPE) -> nn.Module:
+    """A copy of `network` with every group's units fused to the share 1 − `sparsity`.
+
+    `shape` is that of a sample.
+    """
     fused = deepcopy(network).eval()
     fold_batch_norm(fused, epsilon=False)
-    for group in find_groups(fused):
+    for group in find_groups(fused, shape):
         mapping = fusion_map(group, int(group.units * (1 - sparsity)))
         apply(group, mapping, mapping)
     return fused

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed import cost, lockstep, plan
+from benchmarks.speed import cost, inference, lockstep, plan, whole
 from benchmarks.speed.part import Part, Row
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -25,6 +25,8 @@ PARTS: Mapping[str, Part] = {
     "cost": cost.PART,
     "plan": plan.PART,
     "lockstep": lockstep.PART,
+    "whole": whole.PART,
+    "inference": inference.PART,
 }
 
 
@@ -60,7 +62,7 @@ def as_markdown(measured: Mapping[str, Any]) -> str:
     lines = [
         "# Speed",
         "",
-        "`python -m benchmarks.speed` · seconds of processor time, all threads together",
+        "`python -m benchmarks.speed` · seconds (s) are of processor time, all threads together",
     ]
     for name, part in PARTS.items():
         if name in measured:

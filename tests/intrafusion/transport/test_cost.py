@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intrafusion.transport import cost
+from intrafusion.evaluation.latency import on_threads
+from intrafusion.transport import absolute, cost
 from intrafusion.transport.cost import distances
 
 sizes = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40))
@@ -26,12 +27,24 @@ def test_blocks_of_any_size_sum_to_the_norm(
     x, y = torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
     expected = torch.linalg.vector_norm(x[:, None].double() - y.double(), p, dim=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "ROWS", 3)
-        patch.setattr(cost, "COLUMNS", 7)
+        patch.setattr(cost, "WORTH_COMPILING", 0)
         patch.setattr(cost, "DIMENSIONS", 11)
         found = distances(x, y, p)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_more_than_a_block_is_the_same_on_any_number_of_threads(threads: int) -> None:
+    n, m, d = absolute.COLUMNS + 3, 2 * absolute.COLUMNS + 5, absolute.DIMENSIONS + 17
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
+    found = absolute.absolute(x, y)
+    torch.testing.assert_close(
+        found.double(), torch.cdist(x.double(), y.double(), p=1.0), rtol=1e-6, atol=0
+    )
+    with on_threads(threads):
+        assert torch.equal(absolute.absolute(x, y), found)
 
 
 @pytest.mark.parametrize("p", [1, 2])

@@ -1,0 +1,69 @@
+"""How much faster a network runs that has lost half of its channels, beside what its MACs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import intrafusion
+from benchmarks.architectures import named
+from benchmarks.speed.part import Part, Row
+from intrafusion import CompressionSpec
+from intrafusion.evaluation import latencies, macs
+
+NETWORKS = ("resnet18", "resnet50", "vgg11_bn", "mobilenet_v2")
+BATCHES = (1, 32)
+MULTIPLES = (1, 16)
+SPARSITY = 0.5
+SECONDS = 20.0
+PROMISED = 0.7
+"""Of the ratio of MACs."""
+
+
+def measure() -> Iterator[Row]:
+    """Both widths, any number and multiples, take turns with the original."""
+    for name in NETWORKS:
+        module = named(name).build().eval()
+        program = intrafusion.load(module, input_shapes=[(1, 3, 224, 224)])
+        small = [
+            intrafusion.compress(
+                program,
+                CompressionSpec(sparsity=SPARSITY, compensation="none", round_to=multiple),
+            ).program
+            for multiple in MULTIPLES
+        ]
+        for batch in BATCHES:
+            whole, *times = latencies([program, *small], batch=batch, seconds=SECONDS)
+            for multiple, made, time in zip(MULTIPLES, small, times, strict=True):
+                ratio, faster = macs(program) / macs(made), whole.median_ms / time.median_ms
+                yield {
+                    "network": name,
+                    "batch": batch,
+                    "widths": "any" if multiple == 1 else f"multiples of {multiple}",
+                    "original ms": whole.median_ms,
+                    "compressed ms": time.median_ms,
+                    "times as fast": faster,
+                    "MACs, original / compressed": ratio,
+                    "share of it": faster / ratio,
+                }
+
+
+def broken(rows: Sequence[Row]) -> list[str]:
+    """What runs less fast than its MACs promise."""
+    return [
+        f"{row['network']} at batch {row['batch']}, widths {row['widths']}: "
+        f"{row['share of it']:.2f} of the ratio of MACs"
+        for row in rows
+        if float(row["share of it"]) < PROMISED
+    ]
+
+
+PART = Part(
+    title="Compressed networks",
+    caption=(
+        "Half of all channels gone, images of 3×224×224, as TorchScript on one thread, medians of "
+        "runs that take turns with the original. "
+        f"Promised is {PROMISED} of the ratio of multiply-accumulates."
+    ),
+    measure=measure,
+    broken=broken,
+)
