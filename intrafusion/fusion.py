@@ -6,12 +6,14 @@ the first; the second is what makes fusing exact copies lossless):
     producer map P = diag(1/ν) Tᵀ   rows sum to 1: a new unit is a mean of old ones
     consumer map Q = diag(1/μ) T    rows sum to 1: what read an old unit reads the new ones that
                                     hold it, so a new unit's weights are a sum
+
+A plan of least cost takes at most n + m − 1 ways, so the maps are sparse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -27,8 +29,8 @@ class FusionMap:
 
     Attributes:
         kept: (m,) positions of the units in whose place the new ones stand, ascending.
-        producer: P (m, n), for parameters that make or hold the units.
-        consumer: Q (n, m), for parameters that read them.
+        producer: P (m, n) sparse, for parameters that make or hold the units.
+        consumer: Q (n, m) sparse, for parameters that read them.
         standing_for: (m,) how many units a new one counts as where no parameter reads it but
             another activation, as in q·k.
     """
@@ -44,18 +46,22 @@ def fusion_map(plan: Tensor, kept: Tensor, producers: Literal["mean", "keep"]) -
 
     With `keep` the producer map selects the kept units instead of taking means.
     """
-    mu, nu = plan.sum(1), plan.sum(0)
-    consumer = plan / mu[:, None]
+    consumer = _consumer(plan)
     if producers == "keep":
-        chosen = selection_map(kept, len(plan))
-        return replace(chosen, consumer=consumer, standing_for=consumer.sum(0))
-    return FusionMap(kept, (plan / nu).T.contiguous(), consumer, consumer.sum(0))
+        producer = selection_map(kept, len(plan)).producer
+    else:
+        producer = _scaled(plan.T.to_sparse(), 1 / plan.sum(0))
+    return FusionMap(kept, producer, consumer, torch.sparse.sum(consumer, 0).to_dense())
 
 
 def selection_map(kept: Tensor, units: int) -> FusionMap:
     """The maps of plain pruning: the `kept` (m,) of so many units stay as they are."""
-    chosen = torch.nn.functional.one_hot(kept, units).double()
-    return FusionMap(kept, chosen, chosen.T.contiguous(), chosen.sum(1))
+    ones = torch.ones(len(kept), dtype=torch.float64)
+    places = torch.stack([torch.arange(len(kept)), kept])
+    chosen = torch.sparse_coo_tensor(
+        places, ones, (len(kept), units), is_coalesced=True, check_invariants=False
+    )
+    return FusionMap(kept, chosen, chosen.t().coalesce(), ones)
 
 
 def published_map(plan: Tensor, kept: Tensor) -> FusionMap:
@@ -63,8 +69,25 @@ def published_map(plan: Tensor, kept: Tensor) -> FusionMap:
 
     On exact duplicates its output comes out multiplied by n/m.
     """
-    consumer = plan / plan.sum(1)[:, None]
-    return FusionMap(kept, consumer.T.contiguous(), consumer, torch.ones(len(kept)))
+    consumer = _consumer(plan)
+    return FusionMap(kept, consumer.t().coalesce(), consumer, torch.ones(len(kept)))
+
+
+def _consumer(plan: Tensor) -> Tensor:
+    """diag(1/μ) T, sparse, of a plan T."""
+    return _scaled(plan.to_sparse(), 1 / plan.sum(1))
+
+
+def _scaled(rows: Tensor, scale: Tensor) -> Tensor:
+    """Sparse `rows`, each times its `scale`."""
+    places = rows.indices()
+    return torch.sparse_coo_tensor(
+        places,
+        rows.values() * scale[places[0]],
+        rows.shape,
+        is_coalesced=True,
+        check_invariants=False,
+    )
 
 
 Maps = Mapping[Group, FusionMap]
@@ -86,9 +109,10 @@ def fuse(analysis: Analysis, maps: Maps) -> dict[str, Tensor]:
 
 def fuse_dimension(tensor: Tensor, binding: Binding, mapping: FusionMap) -> Tensor:
     """`tensor` with the units along one of its dimensions fused, in the places of the kept ones."""
-    weights = mapping.consumer.T if binding.role is Role.CONSUMER else mapping.producer
+    weights = mapping.consumer.t() if binding.role is Role.CONSUMER else mapping.producer
     copies = unit_copies(tensor, binding)
-    mixed = torch.tensordot(weights.to(tensor), copies, dims=([1], [0]))
+    mixed = weights.to(tensor) @ copies.flatten(1)
+    mixed = mixed.reshape(len(mixed), *copies.shape[1:])
     factor = contraction_factor(binding, mapping).to(tensor)
     mixed *= factor.reshape(*factor.shape, *[1] * (mixed.dim() - 2))
     places = binding.index[mapping.kept].to(tensor.device).reshape(-1)

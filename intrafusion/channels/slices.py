@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from intrafusion.channels.analysis import Binding
@@ -13,7 +14,12 @@ def unit_rows(tensor: Tensor, binding: Binding) -> Tensor:
 
 
 def unit_copies(tensor: Tensor, binding: Binding) -> Tensor:
-    """The same, copy by copy: (n units, k copies, other dimensions of `tensor`)."""
+    """The same, copy by copy: (n units, k copies, other dimensions of `tensor`).
+
+    A view where the units stand in the order of their positions.
+    """
     lines = tensor.movedim(binding.dim, 0)
-    index = binding.index.to(tensor.device)
-    return lines[index.reshape(-1)].reshape(*index.shape, *lines.shape[1:])
+    places = binding.index.reshape(-1)
+    if not torch.equal(places, torch.arange(len(lines))):
+        lines = lines[places.to(tensor.device)]
+    return lines.reshape(*binding.index.shape, *lines.shape[1:])

@@ -64,16 +64,16 @@ def _lost_spread(
 ) -> Tensor:
     """(m, k): target spread over the spread after averaging, for each new unit and copy."""
     scales = []
-    copies = unit_copies(weight, binding).double()
+    copies = unit_copies(weight, binding)
+    producer = mapping.producer.to(weight)
     for copy in range(binding.index.shape[1]):
         rows = copies[:, copy].flatten(1)
         length = rows.norm(dim=1)
         spread = length if moments is None else moments.spread.to(rows)[binding.index[:, copy]]
-        direction = torch.nn.functional.normalize(rows, dim=1)
-        shares = mapping.producer.to(rows) * spread
-        wanted = shares.sum(1)
-        # Σ_ik s_i s_k ρ_ik is the squared length of the mixed unit directions.
-        left = (shares @ direction).norm(dim=1)
+        wanted = producer @ spread
+        # Σ_ik s_i s_k ρ_ik is the squared length of the mixed directions, each as long as s_i.
+        long = rows * (spread / length.clamp_min(1e-12))[:, None]
+        left = (producer @ long).norm(dim=1)
         scales.append(torch.where(left > 1e-6 * wanted, wanted / left, torch.ones_like(left)))
     return torch.stack(scales, 1)
 

@@ -13,7 +13,7 @@ from intrafusion.channels import analyse, remove
 from intrafusion.compensation import lockstep, refit, shelf
 from intrafusion.compensation.layers import affine
 from intrafusion.folding import fold_batch_norm
-from intrafusion.fusion import FusionMap, fuse, fusion_map
+from intrafusion.fusion import fuse, fusion_map, selection_map
 from intrafusion.program import Program
 from tests.intrafusion.programs import example, program_of, relative_error
 from tests.networks import NETWORKS
@@ -54,10 +54,7 @@ def test_refitting_more_than_halves_the_output_distance(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_program_that_lost_nothing_is_left_as_it_is(name: str) -> None:
     analysis = analyse(program_of(name))
-    maps = {}
-    for group in analysis.groups:
-        eye = torch.eye(len(group), dtype=torch.float64)
-        maps[group] = FusionMap(torch.arange(len(group)), eye, eye, torch.ones(len(group)))
+    maps = {g: selection_map(torch.arange(len(g)), len(g)) for g in analysis.groups}
     removal = remove(analysis, {group: m.kept for group, m in maps.items()}, fuse(analysis, maps))
     fitted = refit(analysis, removal, maps, (example(16),))
     assert fitted.layers == 0
