@@ -8,22 +8,28 @@ from torch import Tensor, fx
 
 from intrafusion.channels.planes import core, varying
 from intrafusion.channels.rules.contraction import contract
+from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments
 
 
 def attention(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
-    """softmax(q kᵀ) v, with q (…, L, E), k (…, S, E) and v (…, S, V).
+    """softmax(q kᵀ + mask) v, with q (…, L, E), k (…, S, E), v (…, S, V) and mask (…, L, S).
 
     q and k are summed over E. Every head keeps the same channels of E, and the same of V, unless
-    heads go whole.
+    heads go whole; those of the mask go with them.
     """
     q, k, v = args[:3]
     heads = contract(walk, node, q, -1, k, -1)
-    for value in (q, k, *args[3:4], *kwargs.values()):
-        for plane in value.without(-1) if isinstance(value, Value) else ():
+    for value in (q, k):
+        for plane in value.without(-1):
             walk.freeze(plane, node, "attention runs along its channels")
+    mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+    if isinstance(mask, Value):
+        shape = (*q.shape[:-1], k.shape[-2])
+        scores = Value(q.meta.new_empty(shape), tuple(head.expand(shape) for head in heads))
+        merge(walk, node, [scores, mask], shape)
     planes = []
     for plane in v.planes:
         if out.dim() - 1 not in varying(plane):

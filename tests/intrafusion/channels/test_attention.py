@@ -67,6 +67,41 @@ def test_zero_then_remove(packed: bool, fused: bool, whole_heads: bool) -> None:
         assert relative_error(smaller(x), reference(x)) <= 1e-5
 
 
+class Masked(nn.Module):
+    """Something is added to the logits of every head: what was learned, or what is written out."""
+
+    def __init__(self, learned: bool) -> None:
+        super().__init__()
+        self.learned, size = learned, HEADS * WIDTH
+        self.q, self.k, self.v = (nn.Linear(5, size) for _ in range(3))
+        self.bias = nn.Parameter(torch.randn(1, HEADS, 9, 9))
+        self.project = nn.Linear(size, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            layer(x).view(len(x), 9, HEADS, WIDTH).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        mask = self.bias if self.learned else torch.arange(4.0 * 81).view(1, HEADS, 9, 9) / 81
+        y = functional.scaled_dot_product_attention(q, k, v, mask)
+        return self.project(y.transpose(1, 2).reshape(len(x), 9, HEADS * WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("learned", "whole_heads", "sizes"),
+    [(True, True, [HEADS]), (False, True, []), (True, False, [WIDTH, WIDTH])],
+)
+def test_a_mask_goes_with_its_heads(learned: bool, whole_heads: bool, sizes: list[int]) -> None:
+    torch.manual_seed(0)
+    program = load(Masked(learned).eval(), input_shapes=[(1, 9, 5)])
+    analysis = analyse(program, whole_heads=whole_heads)
+    assert [len(group) for group in analysis.groups] == sizes
+    kept = halves(analysis)
+    smaller, reference = remove(analysis, kept).program, zeroed(analysis, kept)
+    x = torch.randn(3, 9, 5)
+    assert relative_error(smaller(x), reference(x)) <= 1e-5
+
+
 @pytest.mark.parametrize("producers", ["mean", "keep"])
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
