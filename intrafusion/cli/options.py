@@ -221,7 +221,8 @@ Compensation = Annotated[
     str,
     typer.Option(
         "--compensation",
-        help="How layers are corrected after fusion: auto, calibration or none.",
+        help="What layers are refitted on after fusion: auto, calibration (samples), inversion "
+        "(samples made from batch norms) or none.",
         rich_help_panel=_SPEC,
     ),
 ]
@@ -267,7 +268,8 @@ JointSteps = Annotated[
     typer.Option(
         "--joint-steps",
         metavar="N",
-        help="Steps of the joint refit; 0 for none. 300 if they take minutes, unless given.",
+        help="Steps of the joint refit; 0 for none. Unless given, as many as take minutes, at most "
+        "1000.",
         show_default=False,
         rich_help_panel=_SPEC,
     ),
