@@ -8,11 +8,6 @@ AFFORDABLE = {"cpu": 5e12, "cuda": 1e15}
 """Multiply-accumulates by kind of device: minutes of one CPU core, or of one GPU."""
 
 
-def affordable(macs: float, device: torch.device) -> bool:
-    """Whether so many multiply-accumulates are a matter of minutes on `device`."""
-    return affordable_times(macs, device) >= 1
-
-
 def affordable_times(macs: float, device: torch.device) -> int:
     """How often so many multiply-accumulates are a matter of minutes on `device`."""
     return int(AFFORDABLE.get(device.type, AFFORDABLE["cpu"]) // max(macs, 1))

@@ -14,11 +14,13 @@ from intrafusion import (
     ErrorCode,
     IntraFusionError,
     compress,
+    effort,
     load,
     load_dataset,
 )
 from intrafusion.calibration import inversion
 from intrafusion.calibration.inversion import invert, obstacle
+from intrafusion.evaluation import macs
 from intrafusion.program import Program
 from intrafusion.report import Progress
 from tests.intrafusion.programs import program_of
@@ -94,6 +96,15 @@ def test_large_networks_get_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(inversion, "STEPS", 1)
     monkeypatch.setattr(inversion, "MEMORY", 1)
     assert len(invert(program_of("vgg")).samples[0]) == inversion.FEWEST
+
+
+def test_slow_networks_get_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "STEPS", 1)
+    program = program_of("vgg")
+    for affordable, count in ((20, 20), (5, inversion.FEWEST)):
+        monkeypatch.setitem(effort.AFFORDABLE, "cpu", 3.0 * affordable * macs(program))
+        assert len(invert(program).samples[0]) == count
+        assert inversion.is_affordable(program) == (affordable == count)
 
 
 def test_without_samples_they_are_made() -> None:
