@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import intrafusion
 from examples.data import Labelled
@@ -34,8 +34,7 @@ def accuracy(predicted: Tensor, samples: Labelled) -> float:
     return (predicted == torch.from_numpy(samples.labels)).float().mean().item()
 
 
-def size(network: nn.Module, shape: Sequence[int] = (1, 28, 28)) -> Size:
-    """The size of `network` on a sample of `shape` as the engine counts it, the same for all."""
-    program = intrafusion.load(network, input_shapes=[[1, *shape]])
+def size(program: intrafusion.Program) -> Size:
+    """The size of `program` as the engine counts it, the same for all."""
     report = intrafusion.inspect(program)
     return Size(report.parameters, report.macs)

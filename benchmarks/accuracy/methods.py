@@ -19,6 +19,7 @@ from benchmarks.measure import Size, accuracy, predict, size
 from benchmarks.peers import magnitude, model_folding, published_intra_fusion
 from examples.trained import Trained
 from intrafusion import CompressionSpec
+from intrafusion.evaluation import latencies
 
 OURS = "Intra-Fusion"
 OURS_EQUAL = "Intra-Fusion, as many MACs as the peers"
@@ -27,12 +28,14 @@ RESTATED_FOR = ("fashion_vgg", "fashion_resnet")
 PRUNABLE = (*RESTATED_FOR, "fashion_mobilenet", "fashion_densenet", "tones_conv")
 """Networks with batch norm, which re-estimation needs."""
 
+LATENCY_SECONDS = 2.0
+
 Method = Callable[[Trained, float, Sequence[int]], Iterator[Row]]
 
 
 def original(bench: Trained) -> Row:
     """The network as it was trained."""
-    counted = size(bench.network, bench.test.inputs.shape[1:])
+    counted = size(bench.program)
     found = accuracy(predict(bench.network, bench.test), bench.test)
     return Row(bench.name, "original", "", "", 0.0, [found], counted.parameters, counted.macs, 0.0)
 
@@ -129,6 +132,7 @@ class _Made:
     network: Callable[[Tensor], Tensor]
     size: Size
     seconds: float
+    latency: float
     accuracy: float
     held_out: float
 
@@ -137,24 +141,29 @@ def _ours(bench: Trained, spec: CompressionSpec, samples: intrafusion.Dataset | 
     began = time.perf_counter()
     result = intrafusion.compress(bench.program, spec, samples)
     seconds = time.perf_counter() - began
-    after = result.report.after
-    return _made(bench, result.program, Size(after.parameters, after.macs), seconds)
+    return _made(bench, result.program, result.program, seconds)
 
 
 def _peer(bench: Trained, make: Callable[[], nn.Module]) -> _Made:
     began = time.perf_counter()
     network = make()
     seconds = time.perf_counter() - began
-    return _made(bench, network, size(network, bench.test.inputs.shape[1:]), seconds)
+    program = intrafusion.load(network, input_shapes=[(1, *bench.test.inputs.shape[1:])])
+    return _made(bench, network, program, seconds)
 
 
 def _made(
-    bench: Trained, network: Callable[[Tensor], Tensor], counted: Size, seconds: float
+    bench: Trained,
+    network: Callable[[Tensor], Tensor],
+    program: intrafusion.Program,
+    seconds: float,
 ) -> _Made:
+    before, after = latencies([bench.program, program], seconds=LATENCY_SECONDS)
     return _Made(
         network,
-        counted,
+        size(program),
         seconds,
+        after.median_ms / before.median_ms,
         accuracy(predict(network, bench.test), bench.test),
         accuracy(predict(network, bench.held_out), bench.held_out),
     )
@@ -185,4 +194,5 @@ def _row(
         first.size.parameters,
         first.size.macs,
         first.seconds,
+        first.latency,
     )

@@ -23,6 +23,8 @@ class Row:
         accuracies: in [0, 1], one per seed.
         parameters, macs: of the result with the first seed.
         seconds: with the first seed, loading left out.
+        latency: of the result with the first seed, in multiples of the original's; see
+            `intrafusion.evaluation.latencies`. None: not measured.
     """
 
     network: str
@@ -34,6 +36,7 @@ class Row:
     parameters: int
     macs: int
     seconds: float
+    latency: float | None = None
 
     @property
     def accuracy(self) -> float:

@@ -36,7 +36,8 @@ def as_markdown(rows: Sequence[Row], machine: str) -> str:
         "",
         (
             "Points of accuracy lost on all test samples, and in brackets what is left of the "
-            "parameters and of the multiply-accumulates, in per cent. The columns are the share of "
+            "parameters, of the multiply-accumulates and, where it was measured, of the latency of "
+            "one sample on one thread, in per cent. The columns are the share of "
             "all channels that goes. Peers remove it from every group alike, and are shown with "
             "those of their choices that do best on 5,000 held-out training samples. Ours is the "
             "default of the spec, which shares the loss between groups and so keeps more MACs: it "
@@ -77,6 +78,7 @@ def _cell(row: Row | None, before: Row) -> str:
     lost = [(before.accuracy - accuracy) * 100 for accuracy in row.accuracies]
     spread = f" [{min(lost):.2f}, {max(lost):.2f}]" if len(lost) > 1 else ""
     left = f"{row.parameters / before.parameters:.0%} / {row.macs / before.macs:.0%}"
+    left += "" if row.latency is None else f" / {row.latency:.0%}"
     choice = f", {row.choice}" if row.choice else ""
     return f"{(before.accuracy - row.accuracy) * 100:.2f}{spread} ({left}{choice})"
 

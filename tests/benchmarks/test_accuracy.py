@@ -10,13 +10,14 @@ from benchmarks.accuracy.table import as_markdown, missed
 
 BEFORE = Row("fashion_vgg", "original", "", "", 0.0, [0.92], 1000, 2000, 0.0)
 GOOD = Row("fashion_vgg", OURS, "", "none", 0.5, [0.91, 0.90], 250, 800, 3.0)
-EQUAL = replace(GOOD, method=OURS_EQUAL, macs=500, accuracies=[0.90])
+EQUAL = replace(GOOD, method=OURS_EQUAL, macs=500, accuracies=[0.90], latency=0.3)
 PEER = replace(GOOD, method="A peer", choice="its best", accuracies=[0.5], macs=500)
 
 
 def test_the_mean_the_range_and_what_is_left_are_shown() -> None:
     table = as_markdown([BEFORE, GOOD, EQUAL, PEER], "a machine")
     assert "1.50 [1.00, 2.00] (25% / 40%)" in table
+    assert "2.00 (25% / 25% / 30%)" in table
     assert "42.00 (25% / 25%, its best)" in table
     assert "Promises not kept" not in table
 

@@ -20,7 +20,7 @@ def test_half_of_everything_goes_and_the_outputs_are_finite(name: str, with_samp
     program = load(randomise(architecture.build()), example_inputs=architecture.inputs(2))
     samples = Dataset(architecture.inputs(24)) if with_samples else None
     compensation = "calibration" if with_samples else "none"
-    spec = CompressionSpec(allocation="uniform", compensation=compensation)
+    spec = CompressionSpec(allocation="uniform", compensation=compensation, joint_steps=10)
     smaller = compress(program, spec, samples).program
     assert smaller.parameter_count < 0.6 * program.parameter_count
     for batch in (1, 5):
