@@ -176,8 +176,8 @@ def _check(session: Session, request: JobRequest, tenant: str) -> None:
         raise IntraFusionError(
             ErrorCode.ARCHITECTURE_MISSING,
             f"{request.model} holds parameters only ({model.kind}), without the network's code.",
-            'Add "architecture": {"name": …, "arguments": {…}} (--architecture on the command line), '
-            "or upload a TorchScript file.",
+            'Add "architecture": {"name": …, "arguments": {…}} (--architecture on the command '
+            "line), or upload a TorchScript file.",
             kind=model.kind,
         )
     gates = request.gates
@@ -198,8 +198,8 @@ def _check(session: Session, request: JobRequest, tenant: str) -> None:
         raise IntraFusionError(
             ErrorCode.INPUT_SHAPE_MISSING,
             "A model file does not say what shape its inputs have.",
-            'Add "input_shapes", such as [[1, 3, 224, 224]] (--input-shape on the command line), or '
-            "calibration or evaluation data.",
+            'Add "input_shapes", such as [[1, 3, 224, 224]] (--input-shape on the command line), '
+            "or calibration or evaluation data.",
         )
 
 
