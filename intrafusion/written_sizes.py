@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import permutations
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,7 @@ class _Heads:
         before, after: its value.
         narrower: whether it is the width of a head, else it is their number.
         paired: whether another attribute completes it to the size of the column.
+        others: attributes that change with it, and their new values.
     """
 
     column: _Column
@@ -96,11 +98,12 @@ class _Heads:
     after: int
     narrower: bool
     paired: bool
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def meaning(self) -> tuple[str, bool]:
-        """What is supposed of the attribute, the same in every layer."""
-        return self.key, self.narrower
+    def meaning(self) -> tuple[str, bool, tuple[str, ...]]:
+        """What is supposed of the attributes, the same in every layer."""
+        return self.key, self.narrower, tuple(sorted(self.others))
 
     @property
     def rank(self) -> tuple[bool, bool, int, int]:
@@ -123,13 +126,12 @@ class _Part:
             own: shape for own, shape in _below(prefix, plan.shapes).items() if own.count(".") <= 1
         }
         """Original shapes of the parameters of the module and of the layers right in it."""
-        columns = [
-            _Column(shape[dim], torch.tensor(positions))
-            for own, shape in self._changed.items()
-            for dim, positions in plan.kept.get(prefix + own, {}).items()
-        ]
-        self._totals = {column.size: len(column.kept) for column in columns}
-        ranked = sorted(_heads(columns, before), key=lambda heads: heads.rank, reverse=True)
+        near = list(_columns(prefix, self._changed, plan))
+        self._totals = {column.size: len(column.kept) for column in near}
+        # Several numbers that have to fit are no coincidence, wherever below they are found.
+        all_below = list(_columns(prefix, _below(prefix, plan.shapes), plan))
+        found = [*_heads(near, before), *_mixed_heads(all_below, before)]
+        ranked = sorted(found, key=lambda heads: heads.rank, reverse=True)
         self.heads = list({heads.meaning: heads for heads in ranked}.values())
 
     def numbers(self, heads: _Heads | None) -> dict[str, int]:
@@ -138,7 +140,7 @@ class _Part:
         if heads is not None:
             totals[heads.column.size] = len(heads.column.kept)
         numbers = {key: totals.get(number, number) for key, number in self._before.items()}
-        return numbers if heads is None else {**numbers, heads.key: heads.after}
+        return numbers if heads is None else {**numbers, heads.key: heads.after, **heads.others}
 
     def set(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Give the module these numbers; returns those it had."""
@@ -153,7 +155,7 @@ class _Part:
         Attention that divides by the root of its heads' width divides by less than the
         compressed network does, which kept the original's divisor.
         """
-        if not heads.narrower:
+        if not heads.narrower or heads.others:
             return
         factor, total = math.sqrt(heads.after / heads.before), heads.column.size
         parameters = dict(self._module.named_parameters())
@@ -166,6 +168,12 @@ class _Part:
 
 def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
+
+
+def _columns(prefix: str, shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> Iterator[_Column]:
+    for own, shape in shapes.items():
+        for dim, positions in plan.kept.get(prefix + own, {}).items():
+            yield _Column(shape[dim], torch.tensor(positions))
 
 
 def _heads(columns: Sequence[_Column], numbers: Mapping[str, int]) -> Iterator[_Heads]:
@@ -183,6 +191,42 @@ def _heads(columns: Sequence[_Column], numbers: Mapping[str, int]) -> Iterator[_
             ):
                 if after is not None:
                     yield _Heads(column, key, number, after, narrower, paired)
+
+
+def _mixed_heads(columns: Sequence[_Column], numbers: Mapping[str, int]) -> Iterator[_Heads]:
+    """Heads of which each has keys of one width, once or twice, and values of another."""
+    for column in columns:
+        for heads in numbers.values():
+            if not 1 < heads < column.size or column.size % heads:
+                continue
+            for (key, wide), (value, other) in permutations(numbers.items(), 2):
+                keys = (column.size // heads - other) // wide if wide > 1 < other else 0
+                if wide == other or keys not in (1, 2):
+                    continue
+                left = _left_of_each(column, heads, [*[wide] * keys, other])
+                if left is not None:
+                    totals = {heads * wide: heads * left[0], heads * other: heads * left[1]}
+                    others = {
+                        name: totals[number] for name, number in numbers.items() if number in totals
+                    }
+                    yield _Heads(column, key, wide, left[0], True, True, {**others, value: left[1]})
+
+
+def _left_of_each(column: _Column, heads: int, widths: Sequence[int]) -> tuple[int, int] | None:
+    """What became of the first and the last of the widths that a head consists of.
+
+    None where they do not make up a head, where heads lost differently, or where all but the
+    last did.
+    """
+    if sum(widths) * heads != column.size:
+        return None
+    part = torch.arange(heads * len(widths)).repeat_interleave(torch.tensor(widths).repeat(heads))
+    counts = torch.bincount(part[column.kept], minlength=heads * len(widths))
+    rows = counts.reshape(heads, len(widths))
+    keys, last = rows[:, :-1], rows[:, -1]
+    if int(rows.min()) == 0 or bool((keys != keys[0, 0]).any()) or bool((last != last[0]).any()):
+        return None
+    return int(keys[0, 0]), int(last[0])
 
 
 def _narrower(column: _Column, width: int) -> int | None:

@@ -305,6 +305,41 @@ def test_size_that_is_written_out(
     assert module.conv.out_channels == 4
 
 
+class MixedHeads(nn.Module):
+    """LeViT's attention: keys and values of different widths, from one layer within another."""
+
+    def __init__(self, with_queries: bool) -> None:
+        super().__init__()
+        self.num_heads, self.key_dim, self.val_dim = 3, 4, 8
+        self.key_attn_dim, self.val_attn_dim = 12, 24
+        self.scale, self.parts = 4**-0.5, 2 if with_queries else 1
+        self.q = nn.Linear(10, 12)
+        self.kv = nn.Sequential(nn.Linear(10, 3 * (4 * self.parts + 8)))
+        self.project = nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        parts = self.kv(x).view(batch, length, self.num_heads, -1)
+        widths = [self.key_dim] * self.parts + [self.val_dim]
+        *given, v = parts.transpose(1, 2).split(widths, 3)
+        if self.parts == 1:
+            own = self.q(x).view(batch, length, self.num_heads, self.key_dim)
+            given = [own.transpose(1, 2), *given]
+        q, k = given
+        y = (q @ k.transpose(-2, -1) * self.scale).softmax(-1) @ v
+        return self.project(y.transpose(1, 2).reshape(batch, length, self.val_attn_dim))
+
+
+@pytest.mark.parametrize("with_queries", [True, False])
+def test_heads_of_keys_and_values_of_different_widths(tmp_path: Path, with_queries: bool) -> None:
+    torch.manual_seed(0)
+    network = MixedHeads(with_queries)
+    program = shrunk(network, (7, 10), sparsity=0.4)
+    resize_(network, program.save(tmp_path / "net.safetensors"))
+    assert (network.key_dim, network.val_dim, network.val_attn_dim) == (2, 5, 15)
+    agree(network, program, torch.randn(3, 7, 10))
+
+
 def test_failure_gives_weight_norm_and_missing_biases_back(tmp_path: Path) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
