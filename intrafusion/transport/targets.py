@@ -50,7 +50,7 @@ def most_important(importance: Tensor, vectors: Tensor, count: int, seed: int) -
         seed: not used, as nothing here is random.
     """
     order = importance.argsort(descending=True, stable=True)
-    repeated = _is_repeated(vectors[order])
+    repeated = _is_repeated(vectors, order)
     kept = torch.cat([order[~repeated], order[repeated]])[:count].sort().values
     return Targets(vectors[kept], kept, are_units=True)
 
@@ -94,12 +94,12 @@ def _centroids(centres: Tensor, vectors: Tensor) -> Targets:
     return Targets(points[order.to(points.device)], kept, are_units=False)
 
 
-def _is_repeated(vectors: Tensor) -> Tensor:
-    """Whether an equal row stands before: (n,) booleans."""
+def _is_repeated(vectors: Tensor, order: Tensor) -> Tensor:
+    """Whether an equal row stands before, in that order of the rows: (n,) booleans."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(vectors.shape[1], 4, generator=generator).to(vectors)
     # Copies agree in every projection, and others practically never in four.
-    shadow = vectors @ probe
+    shadow = (vectors @ probe)[order]
     by_shadow = shadow[:, 0].argsort(stable=True)
     steps = (shadow[by_shadow].diff(dim=0).abs() > SAME * vectors.shape[1] ** 0.5).any(1)
     kind = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
