@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from intrafusion.batches import in_parts, samples_at_a_time
 from intrafusion.channels import Analysis, Binding, Group, Role
 from intrafusion.channels.planes import core, varying
 from intrafusion.channels.walk import Value
@@ -71,23 +72,38 @@ def readings(analysis: Analysis) -> dict[Group, tuple[Reading, ...]]:
 
 
 def observe(
-    analysis: Analysis, samples: tuple[Tensor, ...], statistic: Callable[[Tensor], Tensor]
+    analysis: Analysis,
+    samples: tuple[Tensor, ...],
+    statistic: Callable[[Tensor], Tensor],
+    memory: int | None = None,
 ) -> dict[Group, dict[Reading, Tensor]]:
     """Run the program on `samples` once and take `statistic` of every group's activations.
 
     Args:
         analysis: of the program.
         samples: one tensor per input, (samples, …).
-        statistic: of activations (n units, k copies, samples, …), see `Reading.of`.
+        statistic: of activations (n units, k copies, samples, …), see `Reading.of`. Where there are
+            more samples than fit into memory together, the mean over their parts.
+        memory: see `intrafusion.batches.samples_at_a_time`.
     """
     watch = _Watch(analysis.program, statistic, readings(analysis))
+    size = samples_at_a_time(analysis.program, analysis.walk, memory)
     with torch.no_grad():
-        watch.run(*samples)
+        for part in in_parts(samples, size):
+            watch.share = len(part[0]) / len(samples[0])
+            watch.run(*part)
     return watch.seen
 
 
 class _Watch(fx.Interpreter):
-    """Takes the statistics as the run goes by, so that no activation outlives its readers."""
+    """Takes the statistics as the run goes by, so that no activation outlives its readers.
+
+    Attributes:
+        share: of all samples that the next run is given.
+        seen: the statistics, summed over the runs by their shares.
+    """
+
+    share = 1.0
 
     def __init__(
         self,
@@ -106,7 +122,9 @@ class _Watch(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         for group, reading in self.due.get(n.name, ()):
-            self.seen[group][reading] = self.statistic(reading.of(value))
+            found = self.statistic(reading.of(value)) * self.share
+            before = self.seen[group].get(reading)
+            self.seen[group][reading] = found if before is None else before + found
         return value
 
 

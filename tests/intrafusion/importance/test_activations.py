@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from intrafusion.channels import analyse
+from intrafusion.importance.activation import mean_absolute
 from intrafusion.importance.activations import observe, readings
 from intrafusion.importance.context import criterion_named
 from tests.intrafusion.importance.networks import context_of, two_layers
@@ -88,3 +89,13 @@ def test_mean_absolute_activation_by_hand() -> None:
     torch.testing.assert_close(
         criterion_named("activation")(group, context), active / active.mean()
     )
+
+
+def test_samples_in_parts_give_what_all_together_give() -> None:
+    analysis = analyse(program_of("resnet"))
+    together, in_parts = (
+        observe(analysis, (example(5),), mean_absolute, memory) for memory in (None, 1)
+    )
+    for group, seen in together.items():
+        for whole, parts in zip(seen.values(), in_parts[group].values(), strict=True):
+            torch.testing.assert_close(parts, whole)
