@@ -362,6 +362,34 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
                 vocab_size=100, n_embd=48, n_layer=2, n_head=4, n_positions=1024, use_cache=False
             )
             return _Only(library.GPT2LMHeadModel(config), "logits", use_cache=False)
+        if kind == "gpt_neox":
+            config = library.GPTNeoXConfig(
+                vocab_size=100, intermediate_size=96, use_cache=False, **width
+            )
+            return _Only(library.GPTNeoXForCausalLM(config), "logits", use_cache=False)
+        if kind == "t5":
+            config = library.T5Config(
+                vocab_size=100, d_model=48, d_kv=12, d_ff=96, num_layers=2, num_heads=4
+            )
+            return _EncoderDecoder(library.T5ForConditionalGeneration(config))
+        if kind == "whisper":
+            sides = {
+                f"{side}_{key}": value
+                for side in ("encoder", "decoder")
+                for key, value in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 96))
+            }
+            special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+            config = library.WhisperConfig(
+                vocab_size=100,
+                num_mel_bins=16,
+                d_model=48,
+                max_source_positions=20,
+                max_target_positions=32,
+                decoder_start_token_id=1,
+                **sides,
+                **special,
+            )
+            return _EncoderDecoder(library.WhisperForConditionalGeneration(config))
         if kind == "llama":
             config = library.LlamaConfig(
                 vocab_size=100,
@@ -398,6 +426,18 @@ class _Only(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = getattr(self.model(x, **self.arguments), self.name)
+        return result
+
+
+class _EncoderDecoder(nn.Module):
+    """What a decoder says next, given what an encoder reads."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, said: Tensor) -> Tensor:
+        result: Tensor = self.model(x, decoder_input_ids=said, use_cache=False).logits
         return result
 
 
@@ -449,10 +489,18 @@ ZOO: tuple[Architecture, ...] = (
     Architecture("coatnet", timm("coatnet_0_rw_224"), images(224)),
     Architecture("edgenext", timm("edgenext_xx_small"), images(64), images(256)),
     Architecture("gcvit", timm("gcvit_xxtiny"), images(224)),
+    Architecture("xcit", timm("xcit_nano_12_p16_224"), images(64), images(224)),
     Architecture("dinov2", transformer("dinov2"), images(28)),
     Architecture("bert", transformer("bert"), tokens(12), tokens(512)),
     Architecture("gpt2", transformer("gpt2"), tokens(12), tokens(1024)),
     Architecture("llama_gqa", transformer("llama"), tokens(12), tokens(2048)),
+    Architecture("gpt_neox", transformer("gpt_neox"), tokens(12), tokens(2048)),
+    Architecture("t5", transformer("t5"), lambda batch: tokens(9)(batch) + tokens(7)(batch)),
+    Architecture(
+        "whisper",
+        transformer("whisper"),
+        lambda batch: features(16, 40)(batch) + tokens(7)(batch),
+    ),
     Architecture("torch_encoder", EncoderNet, tokens(12)),
     Architecture(
         "clip",

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from intrafusion.channels.planes import FROZEN, along, core, is_frozen, varying
 from intrafusion.channels.shapes import SHAPES
 from intrafusion.program import Program
-from intrafusion.program.nodes import call, name_of
+from intrafusion.program.nodes import call, call_on_meta, name_of
 
 LONE = "one channel of it is used on its own"
 """Why channels stay that end up where there is nothing to tell them apart from."""
@@ -247,8 +247,7 @@ def _result(node: fx.Node, inputs: list[Value], args: Any, kwargs: Any) -> Any:
             return torch.empty(shape, dtype=dtype, device="meta")
         if shape is not None:
             return [torch.empty(part, dtype=dtype, device="meta") for part in shape]
-    place = {"device": "meta"} if "device" in kwargs else {}
-    return call(node, _metas(args), {**{k: _metas(v) for k, v in kwargs.items()}, **place})
+    return call_on_meta(node, _metas(args), {k: _metas(v) for k, v in kwargs.items()})
 
 
 def _is_of_one_dtype(inputs: list[Value], args: Any, kwargs: Any) -> bool:

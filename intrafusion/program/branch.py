@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from intrafusion.program import torch_private
-from intrafusion.program.nodes import call
+from intrafusion.program.nodes import call_on_meta
 
 Way = Callable[..., tuple[Tensor, ...]]
 
@@ -68,8 +68,7 @@ def on_meta(way: fx.Graph, operands: Sequence[Any]) -> dict[fx.Node, Any]:
         elif node.op == "call_function":
             args = fx.map_arg(node.args, values.__getitem__)
             kwargs = fx.map_arg(node.kwargs, values.__getitem__)
-            place = {"device": "meta"} if "device" in kwargs else {}
-            values[node] = call(node, args, {**kwargs, **place})
+            values[node] = call_on_meta(node, args, kwargs)
     return values
 
 

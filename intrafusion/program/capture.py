@@ -99,6 +99,10 @@ def _first_that_agrees(
     if mixing is not None:
         notes = (*notes, mixing)
     code = ErrorCode.CAPTURE_FAILED
+    hint = (
+        "Rewrite what the message names, or give the network in another form: "
+        "TorchScript, nn.Module or a .pt2 from torch.export."
+    )
     failures = []
     for read in ways:
         try:
@@ -106,6 +110,7 @@ def _first_that_agrees(
         except IntraFusionError as error:
             code = error.code if error.code is ErrorCode.BATCH_DEPENDENT else code
             failures.append(error.message)
+            hint = error.hint
             continue
         except Exception as error:  # noqa: BLE001 - export of foreign code raises anything
             failures.append(f"{type(error).__name__}: {reason_line(error)}.")
@@ -120,8 +125,7 @@ def _first_that_agrees(
     raise IntraFusionError(
         code,
         "The network could not be read as a graph. " + " ".join(dict.fromkeys(failures)),
-        "Rewrite what the message names, or give the network in another form: "
-        "TorchScript, nn.Module or a .pt2 from torch.export.",
+        hint,
         attempts=failures,
     )
 
@@ -131,11 +135,9 @@ def _ways(module: nn.Module, examples: Examples) -> Iterator[Way]:
         read: Reader = partial(capture_script, module)
     else:
         yield partial(_symbolic, module, examples)
-        read = partial(capture_module, module)
+        read = partial(_read_module, module)
     yield partial(_joined, read, examples)
     yield partial(_joined, partial(read, quick=False), examples)
-    if not isinstance(module, torch.jit.ScriptModule):
-        yield partial(_scripted, module, examples)
 
 
 def _symbolic(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
@@ -147,10 +149,15 @@ def _lowered(exported: ExportedProgram, quick: bool = True) -> tuple[fx.Graph, C
     return normalise(captured.graph), captured
 
 
-def _scripted(module: nn.Module, examples: Examples) -> tuple[fx.Graph, Capture]:
-    """Python that chooses by what a tensor holds hides the other way; TorchScript has both."""
-    script: torch.jit.ScriptModule = torch.jit.script(module)
-    return _joined(partial(capture_script, torch_private.copy_script(script)), examples)
+def _read_module(module: nn.Module, inputs: tuple[Tensor, ...], quick: bool = True) -> Capture:
+    try:
+        return capture_module(module, inputs, quick)
+    except RuntimeError as error:
+        if not torch_private.is_about_data(error):
+            raise
+    # Python that chooses by what a tensor holds hides the other way; TorchScript has both.
+    script = torch_private.copy_script(torch.jit.script(module))
+    return capture_script(script, inputs, quick)
 
 
 def _joined(read: Reader, examples: Examples) -> tuple[fx.Graph, Capture]:

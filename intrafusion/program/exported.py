@@ -252,6 +252,14 @@ def _outputs(
         elif spec.kind is OutputKind.USER_OUTPUT:
             if not (isinstance(value, fx.Node) and isinstance(value.meta.get("val"), Tensor)):
                 raise _no_tensor("output", str(value))
+            if torch_private.size_depends_on_data(value.meta["val"]):
+                raise IntraFusionError(
+                    ErrorCode.CAPTURE_FAILED,
+                    f"How large the network's output {len(kept)} is depends on what its tensors "
+                    "hold, so that there is nothing to compare it with.",
+                    "Let the network return all it finds, boxes and scores, and choose among them "
+                    "(by a threshold, by non-maximum suppression) in code of its own after it.",
+                )
             kept.append(value)
     if not kept:
         raise _no_tensor("output", "None")

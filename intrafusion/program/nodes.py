@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+
+from intrafusion.program import torch_private
 
 
 def name_of(node: fx.Node) -> str:
@@ -27,6 +29,27 @@ def call(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Do what `node` does, on other arguments."""
     assert callable(node.target)
     return node.target(*args, **kwargs)
+
+
+def call_on_meta(node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """What `node` gives for tensors on the meta device, which have shapes alone; new tensors are
+    there too.
+
+    Where torch cannot tell, as the shape depends on what the tensors hold (`nonzero`) or the
+    operation has no such kernel, it is the result for ones.
+    """
+    place = {"device": "meta"} if "device" in kwargs else {}
+    try:
+        return call(node, args, {**kwargs, **place})
+    except NotImplementedError:
+        args, kwargs = torch_private.map_tensors(_filled, (args, dict(kwargs)))
+        return torch_private.map_tensors(lambda t: t.to("meta"), call(node, args, kwargs))
+
+
+def _filled(meta: Tensor) -> Tensor:
+    # Integers may be positions, of which 0 is always one.
+    value = 1 if meta.is_floating_point() or meta.dtype is torch.bool else 0
+    return torch.full(meta.shape, value, dtype=meta.dtype)
 
 
 def tensor_name(node: fx.Node, position: int) -> str | None:

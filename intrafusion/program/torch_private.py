@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch._C import DispatchKey
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 
@@ -31,6 +32,11 @@ def flatten(value: Any) -> tuple[list[Any], pytree.TreeSpec]:
 def unflatten(leaves: Sequence[Any], spec: pytree.TreeSpec) -> Any:
     """`leaves` nested as `spec` says; undoes `flatten`."""
     return pytree.tree_unflatten(list(leaves), spec)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """`value` with `function` of each tensor in its nested tuples, lists and dicts."""
+    return pytree.tree_map_only(Tensor, function, value)
 
 
 def out_spec(program: ExportedProgram) -> pytree.TreeSpec:
@@ -104,6 +110,11 @@ def cond(
     """`torch.cond` without the compiler that it puts before itself, for use while exporting."""
     taken: Sequence[Tensor] = torch.ops.higher_order.cond(condition, then, otherwise, operands)
     return tuple(taken)
+
+
+def size_depends_on_data(value: Tensor) -> bool:
+    """Whether a fake tensor of an export has a size that only running the network tells."""
+    return bool(free_unbacked_symbols(value))
 
 
 def is_cond(target: Any) -> bool:

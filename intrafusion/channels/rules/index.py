@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ def index(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pla
     indices: list[Value | None] = list(args[1])
     if (constant := _constant(indices)) is not None:
         return picked(walk, node, x, *constant)
-    indexed = [d for d, i in enumerate(indices) if i is not None]
+    indexed = [dim for dim, index in _by_dimension(indices) if index is not None]
     planes = []
     for plane in x.planes:
         if set(varying(plane)) & set(indexed):
@@ -145,6 +146,16 @@ def _renumber(source: Value, dim: int, positions: Tensor, sizes: Sizes) -> Tenso
     number = alive.long().cumsum(0) - 1
     wanted = positions % source.shape[dim]
     return number[wanted[alive[wanted]]]
+
+
+def _by_dimension(indices: list[Value | None]) -> Iterator[tuple[int, Value | None]]:
+    """The dimensions, and the index of each: a mask is one of all that it has."""
+    dim = 0
+    for index in indices:
+        masked = index is not None and index.meta.dtype in (torch.bool, torch.uint8)
+        for _ in range(index.meta.dim() if index is not None and masked else 1):
+            yield dim, index
+            dim += 1
 
 
 def _constant(indices: list[Value | None]) -> tuple[int, Tensor] | None:
