@@ -32,7 +32,6 @@ _LOGIC: dict[str, Callable[..., Tensor]] = {
     "aten::__or__": torch.logical_or,
 }
 
-
 _CHANGES: dict[str, Callable[..., None]] = {
     "aten::append": list.append,
     "aten::extend": list.extend,
@@ -221,7 +220,9 @@ def _computed(node: Any, inputs: Sequence[Any]) -> Tensor:
     """What a node makes of a tensor's number, or of numbers that came from some."""
     kind = node.kind()
     if kind == "aten::tensor" and not isinstance(inputs[0], Tensor):
-        data, dtype, device, _ = inputs
+        data, kind_of_number, device, _ = inputs
+        # TorchScript has numbers for dtypes.
+        dtype = None if kind_of_number is None else aten.zeros([], dtype=kind_of_number).dtype
         return torch.tensor(data, dtype=dtype, device=device)
     if kind in TO_NUMBER:
         held: Tensor = inputs[0]

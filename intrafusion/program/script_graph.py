@@ -33,13 +33,21 @@ def data_dependent_branches(script: torch.jit.ScriptModule) -> list[str]:
     """Where `forward` asks what a tensor holds to choose what to do: source ranges as torch
     prints them, file, line and code.
     """
-    graph: Any = script.inlined_graph
+    graph = _whole_graph(script)
     branches = [*graph.findAllNodes("prim::If"), *graph.findAllNodes("prim::Loop")]
     return [
         node.sourceRange()
         for node in branches
         if any(_holds_data(value.node()) for value in _conditions(node))
     ]
+
+
+def _whole_graph(script: torch.jit.ScriptModule) -> Any:
+    """The graph of `forward` with all that it calls in it."""
+    graph = script.inlined_graph
+    # Once some of a module has run, that leaves out what has not.
+    torch._C._jit_pass_inline(graph)
+    return graph
 
 
 def _conditions(node: Any) -> list[Any]:
@@ -67,9 +75,7 @@ def without_attributes(
     """The graph of `forward` that reads no attribute, its inputs but `self`, and inputs that
     stand for attributes now, each with its dotted name.
     """
-    graph: Any = script.inlined_graph
-    # Which leaves out what has not run yet, once some of it has.
-    torch._C._jit_pass_inline(graph)
+    graph = _whole_graph(script)
     own, *inputs = graph.inputs()
     paths = {own.debugName(): ""}
     attributes = []

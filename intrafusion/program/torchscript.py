@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import script_graph, torch_private
+from intrafusion.program.branch import Branch
 from intrafusion.program.exported import Capture, lower
 from intrafusion.program.messages import branch_at, reason_line
 from intrafusion.program.script_choices import Choices
@@ -131,11 +132,19 @@ def parameters_by_use(graph: fx.Graph) -> frozenset[str]:
 
     Frozen TorchScript does not tell parameters from other constants.
     """
-    found = set()
+    return frozenset(str(node.target) for node in _parameters(graph) if node.op == "get_attr")
+
+
+def _parameters(graph: fx.Graph) -> Iterator[fx.Node]:
+    """The values that a graph uses as weights and biases, within branches too."""
     for node in graph.nodes:
         for position in _PARAMETER_ARGUMENTS.get(node.target, ()):
             argument = node.args[position] if position < len(node.args) else None
             for used in argument if isinstance(argument, list | tuple) else [argument]:
-                if isinstance(used, fx.Node) and used.op == "get_attr":
-                    found.add(str(used.target))
-    return frozenset(found)
+                if isinstance(used, fx.Node):
+                    yield used
+        for way in node.target.ways if isinstance(node.target, Branch) else ():
+            places = list(way.find_nodes(op="placeholder"))
+            for used in _parameters(way):
+                if used in places:
+                    yield node.args[1 + places.index(used)]

@@ -58,7 +58,8 @@ class OneWayOnly(Chooses):
 class SeveralConditions(Chooses):
     def choose(self, x: Tensor) -> Tensor:
         if (x.mean() > 0 and float(x.max()) < 1.5) or not bool((x > -2).all()):
-            x = self.left(x) + torch.tensor([1.0, -1.0, 2.0, 0.5, 1.0, 0.0, 3.0, 1.0])
+            shift = torch.tensor([1, -1, 2, 0, 1, 0, 3, 1], dtype=torch.float32)
+            x = self.left(x) + shift
         elif x.min().item() < -1.0:
             x = self.right(x).relu_()
         return x
@@ -224,8 +225,10 @@ def test_half_precision_goes_out_as_it_came(dtype: torch.dtype, tmp_path: Path) 
 
 
 def test_frozen_torchscript() -> None:
-    script = torch.jit.freeze(scripted(EitherLayer))
+    network = scripted(EitherLayer)
+    script = torch.jit.freeze(network)
     program = load(script, input_shapes=[(1, 6)])
+    assert program.parameter_count == sum(p.numel() for p in network.parameters())
     for x in samples(4):
         assert relative_error(program(x), script(x)) <= 1e-5
     assert smaller(program).parameter_count < program.parameter_count
