@@ -170,7 +170,8 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     if record.parts or len(repeated):
         way = ways(record, units, np.concatenate([[-1], columns.of_atom]), repeated)[atoms]
         # What goes the same way stands together, place by place in the same order everywhere.
-        order = np.lexsort((atoms, units.place[atoms], way, column, unit))
+        key = (unit * len(columns.names) + column) * (1 + way.max(initial=0)) + way
+        order = np.lexsort((units.place[atoms], key))
         atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]
     position = torch.from_numpy(atoms - columns.starts[column])
     role = _roles(record)[atoms]

@@ -29,8 +29,8 @@ def along(labels: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
 
 def varying(plane: Tensor) -> tuple[int, ...]:
     """The dimensions along which `plane` distinguishes channels."""
-    shape = plane.shape
-    return tuple([d for d, stride in enumerate(plane.stride()) if stride != 0 and shape[d] > 1])
+    sizes = zip(plane.shape, plane.stride(), strict=True)
+    return tuple([d for d, (size, stride) in enumerate(sizes) if stride and size > 1])
 
 
 def core(plane: Tensor, dims: Collection[int] | None = None) -> Tensor:
@@ -38,9 +38,13 @@ def core(plane: Tensor, dims: Collection[int] | None = None) -> Tensor:
 
     Without `dims`, the varying dimensions are kept: nothing of the plane is lost.
     """
-    kept = varying(plane) if dims is None else dims
-    shape = [size if d in kept else min(size, 1) for d, size in enumerate(plane.shape)]
-    return plane.as_strided(shape, plane.stride())
+    strides = plane.stride()
+    if dims is None:
+        sizes = zip(plane.shape, strides, strict=True)
+        shape = [size if stride else min(size, 1) for size, stride in sizes]
+    else:
+        shape = [size if d in dims else min(size, 1) for d, size in enumerate(plane.shape)]
+    return plane.as_strided(shape, strides)
 
 
 def compact(plane: Tensor) -> Tensor:

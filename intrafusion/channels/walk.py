@@ -7,7 +7,7 @@ joined while walking: rules only record ties, which `units.py` solves at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -222,10 +222,10 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     out = _result(node, inputs, args, kwargs)
     planes = rule(record, node, tuple(args), dict(kwargs), out)
     if isinstance(out, Tensor):
-        return Value(out, _live(record, node, planes))
+        return Value(out, _live(record, node, planes, inputs))
     if isinstance(out, Sequence):
         return [
-            Value(o, _live(record, node, p)) if isinstance(o, Tensor) else o
+            Value(o, _live(record, node, p, inputs)) if isinstance(o, Tensor) else o
             for o, p in zip(out, planes, strict=True)
         ]
     return out
@@ -280,8 +280,12 @@ def _metas(argument: Any) -> Any:
     return argument
 
 
-def _live(record: Walk, node: fx.Node, planes: Iterable[Tensor]) -> Planes:
+def _live(
+    record: Walk, node: fx.Node, planes: Collection[Tensor], inputs: Sequence[Value]
+) -> Planes:
     """The planes that can be followed further: each dimension is that of one of them at most."""
+    if any(planes is value.planes for value in inputs):
+        return tuple(planes)  # they have been followed so far
     kept: list[Tensor] = []
     taken: set[int] = set()
     for plane in planes:

@@ -47,12 +47,13 @@ def ways(walk: Walk, units: Units, column: Integers, repeated: Integers) -> Inte
         marked = np.unique(number[part.numpy()])
         colour[marked[marked != NOWHERE]] += random.integers(2**62)
     met = _met(units, number, random)
-    found = 0
-    while (kinds := len(np.unique(colour))) > found:
+    kinds, found = 0, -1
+    while kinds > found:
         found = kinds
         for _ in range(_ROUNDS):
             colour = _scrambled(colour + met @ _scrambled(colour))
-    _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
+        _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
+        kinds = len(first)
     way = np.zeros_like(number)
     # By their first atoms, so that the copies of a unit are in the same order in most columns.
     way[atoms] = 1 + first.argsort().argsort()[kind]
@@ -80,8 +81,10 @@ def _met(units: Units, number: Integers, random: np.random.Generator) -> csr_arr
 
 def _rank(tie: Integers, atom: Integers) -> Integers:
     """The how many-th each entry is of those with the same atom in the same tie."""
-    order = np.lexsort((atom, tie))
-    starts = np.diff(tie[order], prepend=-1) | np.diff(atom[order], prepend=-1)
+    # Within a tie most atoms come in order, which a stable sort makes use of.
+    meeting = tie * (1 + atom.max(initial=0)) + atom
+    order = np.argsort(meeting, kind="stable")
+    starts = np.diff(meeting[order], prepend=-1)
     counted = np.arange(len(order))
     rank = np.empty_like(counted)
     rank[order] = counted - np.maximum.accumulate(np.where(starts, counted, 0))

@@ -41,6 +41,8 @@ def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) ->
 
 def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[int]) -> Planes:
     """The planes of a result of `shape` in which `values` meet position by position."""
+    if len(values) == 1 and values[0].shape == shape:
+        return values[0].planes
     merged: list[tuple[Tensor, frozenset[int]]] = []
     for value in values:
         lead = len(shape) - value.meta.dim()
