@@ -8,7 +8,7 @@ each choice a `torch.cond` of its two blocks.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,7 +152,11 @@ class Choices(nn.Module):
             found = self._changed(node, inputs)
         else:
             found = [_computed(node, inputs)]
-        for value, result in zip(node.outputs(), found, strict=True):
+        self._bind(values, node.outputs(), found)
+
+    def _bind(self, values: dict[str, Any], named: Iterable[Any], found: Sequence[Any]) -> None:
+        """Note under their names in `values` what was found, and which numbers are tensors."""
+        for value, result in zip(named, found, strict=True):
             values[value.debugName()] = result
             if not is_tensor(value) and isinstance(result, Tensor):
                 self._from_data.add(value.debugName())
@@ -173,8 +177,8 @@ class Choices(nn.Module):
                 raise NotFollowedError("a loop runs as often as a tensor's entries say")
             if not again or done >= times:
                 return carried
-            names = (value.debugName() for value in block.inputs())
-            inside = {**values, **dict(zip(names, (done, *carried), strict=True))}
+            inside = dict(values)
+            self._bind(inside, block.inputs(), (done, *carried))
             again, *carried = self._run(block, inside)
             done += 1
 

@@ -76,10 +76,23 @@ class SizesOfTheBatch(Chooses):
 class InALoop(Chooses):
     def choose(self, x: Tensor) -> Tensor:
         parts = [x]
+        lefts = 0
         for i in range(3):
-            x = self.left(x) if x.sum() > 0 else self.right(x) * i
+            if x.sum() > 0:
+                x = self.left(x)
+                lefts += 1
+            else:
+                x = self.right(x) * i
             parts.append(x)
-        return torch.stack(parts).sum(0)
+        return torch.stack(parts).sum(0) * lefts
+
+
+class Scaled(Chooses):
+    """Numbers from tensors, without a choice."""
+
+    def choose(self, x: Tensor) -> Tensor:
+        scale = float(x.abs().max())
+        return self.left((x / scale * 127).round() * scale)
 
 
 class Checked(Chooses):
@@ -261,6 +274,15 @@ def test_a_check_that_raises_is_left_out() -> None:
     program = load(scripted(Checked), input_shapes=[(1, 6)])
     (note,) = program.notes
     assert '`assert x.abs().max() < 1e6, "too large"`. The program does not check this.' in note
+    assert smaller(program).parameter_count < program.parameter_count
+
+
+def test_numbers_from_tensors() -> None:
+    script = scripted(Scaled)
+    program = load(script, input_shapes=[(1, 6)])
+    for x in samples(4):
+        assert relative_error(program(x), script(x)) <= 1e-5
+    assert not any("depends on what its tensors" in note for note in program.notes)
     assert smaller(program).parameter_count < program.parameter_count
 
 
