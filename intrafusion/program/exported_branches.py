@@ -23,8 +23,8 @@ def branch_from(node: fx.Node, owner: nn.Module) -> tuple[Branch, list[Tensor]]:
 
     Returns the branch, and constants that it wants after the operands of `node`.
 
-    Raises `IntraFusionError` with `CAPTURE_FAILED` where a way writes in place to what it is
-    given, or to what it reads under another name.
+    Raises `IntraFusionError` with `CAPTURE_FAILED` where a way writes in place to what it reads
+    under another name.
     """
     _, then, otherwise, _ = node.args
     ways = [_Way(_module(owner, way)) for way in (then, otherwise)]

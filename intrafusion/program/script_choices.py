@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class Choices(nn.Module):
         self._own = (script,)
         self._from_data = set[str]()
         self._outside: list[Any] = []
+        self._held = set[int]()
 
     def forward(self, *inputs: Tensor) -> Any:
         names = [value.debugName() for value in self._inputs]
@@ -87,6 +89,7 @@ class Choices(nn.Module):
         values = dict(zip(names, given, strict=True))
         for value, path in self._attributes:
             values[value.debugName()] = self._attribute(path)
+        self._held.update(id(values[value.debugName()]) for value, _ in self._attributes)
         (returned,) = self._run(self._graph, values)
         return returned
 
@@ -194,11 +197,16 @@ class Choices(nn.Module):
         names = {value.debugName() for block in (then, otherwise) for value in _read_within(block)}
         leaves, spec = torch_private.flatten({name: values[name] for name in sorted(names)})
         tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+        # A way may not write to what it is given: it writes to copies, which come back.
+        writes = any(map(script_graph.writes_within, (then, otherwise)))
+        written = [writes and id(x) not in self._held for x in tensors]
         nesting: list[Any] = []
 
         def way(block: Any) -> Callable[..., tuple[Tensor, ...]]:
             def run(*operands: Tensor) -> tuple[Tensor, ...]:
-                given = iter(operands)
+                pairs = zip(operands, written, strict=True)
+                own = [x.clone() if is_written else x for x, is_written in pairs]
+                given = iter(own)
                 filled = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
                 inside = torch_private.unflatten(filled, spec)
                 self._outside += [held for held in inside.values() if isinstance(held, list | dict)]
@@ -207,11 +215,14 @@ class Choices(nn.Module):
                 flat, kind = torch_private.flatten([_as_tensor(v, r) for v, r in pairs])
                 rest = [None if isinstance(leaf, Tensor) else leaf for leaf in flat]
                 nesting.append((rest, kind))
-                return tuple(leaf for leaf in flat if isinstance(leaf, Tensor))
+                made = [leaf for leaf in flat if isinstance(leaf, Tensor)]
+                return (*compress(own, written), *made)
 
             return run
 
         taken = iter(choose(condition, way(then), way(otherwise), tensors))
+        for tensor in compress(tensors, written):
+            tensor.copy_(next(taken))
         if any(other != nesting[0] for other in nesting):
             raise NotFollowedError("two ways of a branch give values of different kinds")
         rest, kind = nesting[0]
@@ -227,7 +238,9 @@ def _computed(node: Any, inputs: Sequence[Any]) -> Tensor:
         data, kind_of_number, device, _ = inputs
         # TorchScript has numbers for dtypes.
         dtype = None if kind_of_number is None else aten.zeros([], dtype=kind_of_number).dtype
-        return torch.tensor(data, dtype=dtype, device=device)
+        if isinstance(data, list):
+            return torch.tensor(data, dtype=dtype, device=device)
+        return torch.full((), data, dtype=dtype, device=device)
     if kind in TO_NUMBER:
         held: Tensor = inputs[0]
         number = held.reshape(()) if held.dim() else held

@@ -91,7 +91,22 @@ def without_attributes(
         attributes.append((stand_in, path))
     dead: Callable[[Any], None] = vars(torch._C)["_jit_pass_dce"]
     dead(graph)
+    _constants_first(graph)
     return graph, inputs, attributes
+
+
+def _constants_first(graph: Any) -> None:
+    """Move what makes a tensor of written numbers to the top: within a way of `torch.cond` torch
+    cannot take writes in place apart where there is such a tensor.
+    """
+    for node in graph.findAllNodes("aten::tensor"):
+        needed = [node]
+        for reader in needed:
+            needed += [value.node() for value in reader.inputs()]
+        kinds = {source.kind() for source in needed[1:]}
+        if kinds <= {"prim::Constant", "prim::ListConstruct"}:
+            for source in needed:  # Last to be moved, and so first, is what is read by others.
+                source.moveAfter(graph.param_node())
 
 
 def defaults(script: torch.jit.ScriptModule) -> list[Any]:
@@ -127,6 +142,14 @@ def piece(nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]) -
 def changes_container(node: Any) -> bool:
     """Whether a TorchScript node changes a list or a dictionary."""
     return re.search(r"\((?:\w+\[\]|Dict\(.*?\))\(a!\)", node.schema()) is not None
+
+
+def writes_within(block: Any) -> bool:
+    """Whether something in a block writes to a tensor in place."""
+    return any(
+        re.search(r"Tensor\(\w+!\)", node.schema()) or any(map(writes_within, node.blocks()))
+        for node in block.nodes()
+    )
 
 
 def is_size(value: Any) -> bool:

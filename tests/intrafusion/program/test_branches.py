@@ -73,6 +73,21 @@ class SizesOfTheBatch(Chooses):
         return pairs.flip(1).reshape(x.shape[0], 8)
 
 
+class WrittenInPlace(Chooses):
+    """What is written within a way is seen outside, under another name too."""
+
+    def choose(self, x: Tensor) -> Tensor:
+        before = x[:, :4]
+        if x.sum() > 0:
+            x += self.left(x) * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+        else:
+            x[:, 0] = 0.5
+            y = self.right(x)
+            y[:, 2:] -= 1
+            x = y
+        return x + torch.cat([before, before], 1)
+
+
 class InALoop(Chooses):
     def choose(self, x: Tensor) -> Tensor:
         parts = [x]
@@ -115,7 +130,7 @@ class ShapeByData(Chooses):
         return x[:2]
 
 
-CHOICES = [EitherLayer, OneWayOnly, SeveralConditions, SizesOfTheBatch, InALoop]
+CHOICES = [EitherLayer, OneWayOnly, SeveralConditions, SizesOfTheBatch, WrittenInPlace, InALoop]
 
 
 def scripted(network: type[Chooses]) -> torch.jit.ScriptModule:
@@ -181,15 +196,16 @@ def run_onnx(path: Path) -> Callable[..., Any]:
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
-@pytest.mark.parametrize(
-    ("ending", "run"), [("pt", run_torchscript), ("pt2", run_exported), ("onnx", run_onnx)]
-)
-@pytest.mark.parametrize("network", CHOICES)
-def test_written_files_take_either_way(
-    network: type[Chooses], ending: str, run: Callable[[Path], Callable[..., Any]], tmp_path: Path
-) -> None:
+RUNS = {"pt": run_torchscript, "pt2": run_exported, "onnx": run_onnx}
+WRITTEN = [(network, ending) for network in CHOICES for ending in RUNS]
+# What torch's exporter makes of a slice that is written to, onnxruntime refuses within an If.
+WRITTEN.remove((WrittenInPlace, "onnx"))
+
+
+@pytest.mark.parametrize(("network", "ending"), WRITTEN)
+def test_written_files_take_either_way(network: type[Chooses], ending: str, tmp_path: Path) -> None:
     program = smaller(load(scripted(network), input_shapes=[(1, 6)]))
-    written = run(program.save(tmp_path / f"small.{ending}"))
+    written = RUNS[ending](program.save(tmp_path / f"small.{ending}"))
     for batch in (1, 5):
         draws = samples(batch)
         assert len(ways_taken(program, draws)) > 1
