@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from intrafusion.program.emit_exported import to_exported
 from intrafusion.program.emit_outputs import nested, output_names
 from intrafusion.program.inputs import Samples
 from intrafusion.program.messages import reason_line
+from intrafusion.program.nodes import copy_graph
 from intrafusion.program.precision import uses, widened
 from intrafusion.program.program import Program
 
@@ -58,7 +60,10 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
     structure = nested(program.out_spec, range(program.out_spec.num_leaves))
     try:
         content = torch_private.to_onnx(
-            to_exported(program, "onnx"), inputs, output_names(structure, inputs), metadata
+            to_exported(_laid_out(program), "onnx"),
+            inputs,
+            output_names(structure, inputs),
+            metadata,
         )
     except IntraFusionError:
         raise
@@ -71,6 +76,25 @@ def write(program: Program, path: Path, metadata: Mapping[str, str]) -> None:
         import_module("onnx").checker.check_model(str(path), full_check=True)
         return
     _read_back(program, path, runtime)
+
+
+def _laid_out(program: Program) -> Program:
+    """The program with a copy of what every attention gives.
+
+    torch's exporter makes views of that before it takes attention apart, and the parts give
+    another layout of memory, of which there may be no such view.
+    """
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    graph, _ = copy_graph(program.graph)
+    for node in graph.find_nodes(op="call_function", target=attention):
+        users = list(node.users)
+        with graph.inserting_after(node):
+            copy = graph.call_function(
+                torch.ops.aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
+            )
+        for user in users:
+            user.replace_input_with(node, copy)
+    return replace(program, graph=graph)
 
 
 def _require(package: str) -> None:

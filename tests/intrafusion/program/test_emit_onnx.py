@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.architectures import named
 from intrafusion import ErrorCode, IntraFusionError, Program, load
 from intrafusion.program import emit, emit_onnx
 from tests.intrafusion.program.forms import program_of
@@ -52,6 +53,15 @@ def test_names_and_metadata(tmp_path: Path) -> None:
     torch.testing.assert_close(logits, expected["logits"])
     torch.testing.assert_close(first, inputs[1] + 1)
     torch.testing.assert_close(last, inputs[0])
+
+
+def test_attention_under_a_mask_that_the_network_makes(tmp_path: Path) -> None:
+    architecture = named("t5")
+    inputs = architecture.inputs(2)
+    torch.manual_seed(0)
+    program = load(architecture.build().eval(), example_inputs=inputs)
+    path = program.save(tmp_path / "net.onnx")
+    torch.testing.assert_close(_run(path, *inputs), [program(*inputs)], rtol=1e-4, atol=1e-4)
 
 
 def test_input_that_nothing_reads(tmp_path: Path) -> None:
