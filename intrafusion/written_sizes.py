@@ -122,15 +122,15 @@ class _Part:
     def __init__(self, name: str, module: nn.Module, before: Mapping[str, int], plan: Plan) -> None:
         self._module, self._before = module, before
         prefix = f"{name}." if name else ""
-        self._changed = {
-            own: shape for own, shape in _below(prefix, plan.shapes).items() if own.count(".") <= 1
-        }
+        below = _below(prefix, plan.shapes)
+        self._changed = {own: shape for own, shape in below.items() if own.count(".") <= 1}
         """Original shapes of the parameters of the module and of the layers right in it."""
         near = list(_columns(prefix, self._changed, plan))
         self._totals = {column.size: len(column.kept) for column in near}
-        # Several numbers that have to fit are no coincidence, wherever below they are found.
-        all_below = list(_columns(prefix, _below(prefix, plan.shapes), plan))
-        found = [*_heads(near, before), *_mixed_heads(all_below, before)]
+        # Where several numbers have to fit they may do so by a layer that is within another.
+        within = {own: shape for own, shape in below.items() if own.count(".") <= 2}
+        further = list(_columns(prefix, within, plan))
+        found = [*_heads(near, before), *_mixed_heads(further, before)]
         ranked = sorted(found, key=lambda heads: heads.rank, reverse=True)
         self.heads = list({heads.meaning: heads for heads in ranked}.values())
 
