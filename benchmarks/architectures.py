@@ -350,23 +350,23 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
         width = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
         if kind == "bert":
             config = library.BertConfig(vocab_size=100, intermediate_size=96, **width)
-            return _Only(library.BertForSequenceClassification(config), "logits")
+            return OneField(library.BertForSequenceClassification(config), "logits")
         if kind == "vit":
             config = library.ViTConfig(intermediate_size=96, image_size=32, patch_size=8, **width)
-            return _Only(library.ViTForImageClassification(config), "logits")
+            return OneField(library.ViTForImageClassification(config), "logits")
         if kind == "dinov2":
             config = library.Dinov2Config(image_size=28, patch_size=7, **width)
-            return _Only(library.Dinov2ForImageClassification(config), "logits")
+            return OneField(library.Dinov2ForImageClassification(config), "logits")
         if kind == "gpt2":
             config = library.GPT2Config(
                 vocab_size=100, n_embd=48, n_layer=2, n_head=4, n_positions=1024, use_cache=False
             )
-            return _Only(library.GPT2LMHeadModel(config), "logits", use_cache=False)
+            return OneField(library.GPT2LMHeadModel(config), "logits", use_cache=False)
         if kind == "gpt_neox":
             config = library.GPTNeoXConfig(
                 vocab_size=100, intermediate_size=96, use_cache=False, **width
             )
-            return _Only(library.GPTNeoXForCausalLM(config), "logits", use_cache=False)
+            return OneField(library.GPTNeoXForCausalLM(config), "logits", use_cache=False)
         if kind == "t5":
             config = library.T5Config(
                 vocab_size=100, d_model=48, d_kv=12, d_ff=96, num_layers=2, num_heads=4
@@ -398,7 +398,7 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
                 use_cache=False,
                 **width,
             )
-            return _Only(library.LlamaForCausalLM(config), "logits", use_cache=False)
+            return OneField(library.LlamaForCausalLM(config), "logits", use_cache=False)
         vision = library.CLIPVisionConfig(
             intermediate_size=96, image_size=32, patch_size=8, projection_dim=24, **width
         )
@@ -410,14 +410,14 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
             eos_token_id=99,
             **width,
         )
-        return _Towers(
+        return Towers(
             library.CLIPTextModelWithProjection(text), library.CLIPVisionModelWithProjection(vision)
         )
 
     return build
 
 
-class _Only(nn.Module):
+class OneField(nn.Module):
     """One field of what a transformers model returns."""
 
     def __init__(self, model: nn.Module, name: str, **arguments: Any) -> None:
@@ -441,7 +441,7 @@ class _EncoderDecoder(nn.Module):
         return result
 
 
-class _Towers(nn.Module):
+class Towers(nn.Module):
     """CLIP's text and image towers side by side."""
 
     def __init__(self, text: nn.Module, vision: nn.Module) -> None:
@@ -491,9 +491,9 @@ ZOO: tuple[Architecture, ...] = (
     Architecture("gcvit", timm("gcvit_xxtiny"), images(224)),
     Architecture("xcit", timm("xcit_nano_12_p16_224"), images(64), images(224)),
     Architecture("dinov2", transformer("dinov2"), images(28)),
-    Architecture("bert", transformer("bert"), tokens(12), tokens(512)),
-    Architecture("gpt2", transformer("gpt2"), tokens(12), tokens(1024)),
-    Architecture("llama_gqa", transformer("llama"), tokens(12), tokens(2048)),
+    Architecture("bert", transformer("bert"), tokens(12)),
+    Architecture("gpt2", transformer("gpt2"), tokens(12)),
+    Architecture("llama_gqa", transformer("llama"), tokens(12)),
     Architecture("gpt_neox", transformer("gpt_neox"), tokens(12), tokens(2048)),
     Architecture("t5", transformer("t5"), lambda batch: tokens(9)(batch) + tokens(7)(batch)),
     Architecture(

@@ -11,6 +11,7 @@ from torch import nn
 
 import intrafusion
 from benchmarks.architectures import named, randomise
+from benchmarks.published import PUBLISHED
 from benchmarks.zoo.row import EXAMPLE_BATCH, line_of, median_seconds, tensors_of
 from intrafusion.channels import analyse
 
@@ -49,12 +50,7 @@ def measure_peer(name: str) -> PeerRow:
     last = _output_layers(network, inputs)
     try:
         step = "graph"
-        row = replace(
-            row,
-            graph_seconds=median_seconds(
-                lambda: tp.DependencyGraph().build_dependency(network, inputs)
-            ),
-        )
+        row = replace(row, graph_seconds=_graph_seconds(network, inputs, name))
         step = "prune"
         pruner = tp.pruner.BasePruner(
             network,
@@ -75,6 +71,13 @@ def measure_peer(name: str) -> PeerRow:
     if row.left == 1:
         return replace(row, failure="prune: nothing was removed")
     return row
+
+
+def _graph_seconds(network: nn.Module, inputs: tuple[torch.Tensor, ...], name: str) -> float:
+    """The time of its analysis, on the network in its published size."""
+    if (published := PUBLISHED.get(name)) is not None:
+        network, inputs = published.build(), published.shortest(EXAMPLE_BATCH)
+    return median_seconds(lambda: tp.DependencyGraph().build_dependency(network, inputs))
 
 
 def _output_layers(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[nn.Module]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import intrafusion
 from benchmarks.architectures import Architecture, named, randomise
+from benchmarks.published import PUBLISHED
 from benchmarks.zoo.forms import NoSuchFormError, as_form
 from benchmarks.zoo.memory import peak_bytes, resident_bytes
 from benchmarks.zoo.reference import error, masked_outputs, random_half
@@ -47,7 +48,7 @@ class Row:
         forward_seconds: one pass of the network as an nn.Module at a batch of 2 of the size it
             was published for; processor time, as all seconds here.
         capture_seconds: `intrafusion.load`.
-        analysis_seconds: `analyse`.
+        analysis_seconds: `analyse`, on the network in that size.
         model_bytes: parameters and buffers.
         peak_bytes: most memory held during load, analysis and removal, beyond what was held
             before.
@@ -133,9 +134,6 @@ class _Measuring:
         tensors = [*network.parameters(), *network.buffers()]
         self.note(model_bytes=sum(t.numel() * t.element_size() for t in tensors))
         inputs = self._architecture.inputs(EXAMPLE_BATCH)
-        with torch.no_grad():
-            native = self._architecture.native_inputs(EXAMPLE_BATCH)
-            self.note(forward_seconds=median_seconds(lambda: network(*native)))
         source = as_form(network, self.row.form, inputs, self._folder)
 
         before = resident_bytes()
@@ -144,6 +142,8 @@ class _Measuring:
         self.note(capture_seconds=taken)
         shrunk = self._prune(program)
         self.note(peak_bytes=max(0, peak_bytes() - before))
+        self.step = "time"
+        self._time(network, program)
         for name in self._formats:
             self.step = name
             self.note(formats={**self.row.formats, name: self._write(shrunk, name)})
@@ -166,9 +166,17 @@ class _Measuring:
             inputs = self._architecture.inputs(batch)
             found = error(shrunk.outputs(*inputs), masked_outputs(analysis, kept, inputs))
             self.note(errors={**self.row.errors, batch: found})
-        self.step = "time"
-        self.note(analysis_seconds=median_seconds(lambda: analyse(program)))
         return shrunk
+
+    def _time(self, network: nn.Module, program: Program) -> None:
+        """Time a forward pass and the analysis, of the network in its published size."""
+        inputs = self._architecture.native_inputs(EXAMPLE_BATCH)
+        if (published := PUBLISHED.get(self._architecture.name)) is not None:
+            network, inputs = published.build(), published.inputs(EXAMPLE_BATCH)
+            program = intrafusion.load(network, example_inputs=published.shortest(EXAMPLE_BATCH))
+        with torch.no_grad():
+            self.note(forward_seconds=median_seconds(lambda: network(*inputs)))
+        self.note(analysis_seconds=median_seconds(lambda: analyse(program)))
 
     def _write(self, shrunk: Program, name: str) -> str:
         """Write in one format; returns what went wrong. `save` reads the file back itself."""

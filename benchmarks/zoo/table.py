@@ -68,8 +68,10 @@ def as_markdown(rows: Sequence[Row], peers: Sequence[PeerRow]) -> str:
             "original with the same units zeroed and norm statistics taken over the others, "
             "relative to the largest output. Capture is `intrafusion.load`; analysis and forward "
             "are medians; seconds are of processor time. Forward is the nn.Module at a batch of 2 "
-            "of the input size it was published for (224 pixels for most), all else is at the "
-            "smaller sizes of `benchmarks.architectures`, on which analysis does not depend. Peak "
+            "of the input size it was published for (224 pixels for most). Analysis and forward of "
+            "the transformers in `benchmarks.published` are of these, and so is the graph of "
+            "Torch-Pruning below. All else is at the smaller sizes of `benchmarks.architectures`; "
+            "analysis does not depend on that of inputs. Peak "
             "memory is of load, analysis and removal, beyond what the process held before."
         ),
         "",
@@ -100,7 +102,7 @@ def as_markdown(rows: Sequence[Row], peers: Sequence[PeerRow]) -> str:
             "",
             (
                 "The same networks as nn.Modules; graph is `DependencyGraph.build_dependency` on "
-                "the smaller inputs, the median. `BasePruner` at its defaults, told which layers "
+                "the smallest inputs, the median. `BasePruner` at its defaults, told which layers "
                 "make the outputs."
             ),
             "",
