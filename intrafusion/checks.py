@@ -89,10 +89,16 @@ def check_finite(program: Program) -> None:
 def no_sample_warnings(
     program: Program, asked: CompressionSpec, compensation: CompensationReport
 ) -> list[str]:
-    """What there is to say of a compression that had nothing to correct its layers by."""
-    if asked.compensation != "auto" or compensation.mode != "none":
+    """What there is to say of a compression that had little to correct its layers by."""
+    if asked.compensation != "auto" or not METHODS[asked.method].compensated:
         return []
-    if not METHODS[asked.method].compensated:
+    if compensation.mode == "inversion" and compensation.statistics_error is None:
+        text = (
+            "No samples were given, and no batch norm says what they are like: they were made so "
+            "that the network is sure of their classes. A few unlabelled samples preserve more."
+        )
+        return [text]
+    if compensation.mode != "none":
         return []
     why = inversion.obstacle(program) or (
         "that takes longer than minutes here (compensation 'inversion' does it nevertheless)"

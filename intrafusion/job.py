@@ -113,7 +113,7 @@ def with_inverted_samples(job: Job) -> Job:
     with job.clock.step("synthesise", inversion.STEPS):
         made = inversion.invert(widened(job.program), seed=job.spec.seed, progress=job.clock.report)
     report = CompensationReport(
-        mode="inversion", samples=len(made.samples[0]), statistics_error=made.distance
+        mode="inversion", samples=len(made.samples[0]), statistics_error=made.statistics_error
     )
     inputs = made.samples if job.inputs is None else job.inputs
     return replace(job, inputs=inputs, refit_on=Samples(made.samples, report))

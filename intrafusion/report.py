@@ -169,7 +169,7 @@ class CompensationReport(ReportModel):
     mode: Literal["calibration", "inversion", "none"] = Field(
         description=(
             "What consumers were refitted on: samples that were given (`calibration`), or made "
-            "from what the batch norms remember (`inversion`)."
+            "from what the network itself knows of its data (`inversion`)."
         )
     )
     samples: int = 0
@@ -178,7 +178,7 @@ class CompensationReport(ReportModel):
         description=(
             "With `inversion`: squared error of the batch norms' means and standard deviations "
             "under the samples, relative to the variances, averaged. Far above 0.05 the samples "
-            "resemble the data little."
+            "resemble the data little. Null without batch norms."
         ),
     )
     layers: int = Field(default=0, description="Number of layers refitted.")

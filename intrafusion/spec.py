@@ -196,7 +196,8 @@ class CompressionSpec(SpecModel):
         description=(
             "How consumers are corrected after fusion. `calibration` refits them on the "
             "calibration samples; `inversion` on samples made from what the network's batch norms "
-            "remember of its training data; `none` rescales them by the variance the averaging "
+            "remember of its training data, or without batch norms on samples that make a "
+            "classifier sure of its classes; `none` rescales them by the variance the averaging "
             "lost. `auto` is `calibration` where there are samples, else `inversion` where there "
             "are batch norms and it is a matter of minutes, else `none`."
         ),

@@ -222,7 +222,7 @@ Compensation = Annotated[
     typer.Option(
         "--compensation",
         help="What layers are refitted on after fusion: auto, calibration (samples), inversion "
-        "(samples made from batch norms) or none.",
+        "(samples made from the network itself) or none.",
         rich_help_panel=_SPEC,
     ),
 ]

@@ -70,7 +70,7 @@ def test_batch_norms_see_what_they_remember(kind: str) -> None:
     made = invert(program)
     (samples,) = made.samples
     assert samples.shape == (32, *shape)
-    assert made.distance < 0.02
+    assert made.statistics_error < 0.02
     # What the norm puts out has its own β and γ, which are 0 and 1 in a network not trained.
     network = nn.Sequential(*list(make())[:1])
     names = {name.removeprefix("0."): t for name, t in program.tensors.items() if name[0] == "0"}
@@ -80,6 +80,25 @@ def test_batch_norms_see_what_they_remember(kind: str) -> None:
     mean, variance = program.tensors["1.running_mean"], program.tensors["1.running_var"]
     assert (((values.mean(others) - mean) ** 2) / variance).mean() < 0.02
     assert ((values.std(others) / variance.sqrt() - 1) ** 2).mean() < 0.02
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+def test_without_batch_norms_a_classifier_is_sure_of_all_its_classes(unit: float) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    network[0].weight.data /= unit
+    program = load(network.eval(), example_inputs=(torch.randn(2, 2, 8, 8),))
+    made = invert(program)
+    (samples,) = made.samples
+    assert samples.shape == (32, 2, 8, 8)
+    assert made.statistics_error is None
+    shares = network(samples).softmax(1)
+    assert shares.argmax(1).bincount().tolist() == [8, 8, 8, 8]
+    assert shares.amax(1).min() > 0.9
+    assert 1 < samples.std() / unit < 20
+    report = compress(program, CompressionSpec(joint_steps=0)).report
+    assert report.compensation.mode == "inversion"
+    assert any("sure of their classes" in warning for warning in report.warnings)
 
 
 def test_the_same_seed_gives_the_same_samples() -> None:
@@ -155,9 +174,9 @@ class Words(nn.Module):
     ("network", "inputs", "why"),
     [
         (
-            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
+            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)),
             torch.randn(2, 4),
-            "no batch norm",
+            "neither a batch norm",
         ),
         (Words(), torch.randint(10, (2, 5)), "not real numbers"),
     ],
@@ -184,9 +203,12 @@ def test_what_takes_too_long_is_left_until_it_is_asked_for(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_a_trained_network_keeps_its_accuracy_without_any_data() -> None:
-    program = load(EXAMPLES / "fashion_vgg.pt", input_shapes=[(1, 1, 28, 28)])
-    test = load_dataset(EXAMPLES / "fashion_test.npz")
+@pytest.mark.parametrize(
+    ("network", "data"), [("fashion_vgg", "fashion_test"), ("mnist_vit", "mnist_test")]
+)
+def test_a_trained_network_keeps_its_accuracy_without_any_data(network: str, data: str) -> None:
+    program = load(EXAMPLES / f"{network}.pt", input_shapes=[(1, 1, 28, 28)])
+    test = load_dataset(EXAMPLES / f"{data}.npz")
     accuracies = {}
     for compensation in ("inversion", "none"):
         spec = CompressionSpec(compensation=compensation, joint_steps=0)
