@@ -34,6 +34,8 @@ _BRANCH = re.compile(
 _TRACED_FRAME = re.compile(r"^(?P<file>\S.*)\((?P<line>\d+)\): \S+$", re.MULTILINE)
 """A call in what `torch.jit.trace` keeps of the Python that it saw, the innermost first."""
 
+_UNKNOWN_OPERATION = re.compile(r"Unknown builtin op: (\w+::\w+)")
+
 _TORCHS_OWN = re.compile(r"[\\/]torch[\\/](?:nn|jit|_\w+|functional\.py)")
 
 
@@ -67,6 +69,12 @@ def place_of(error: BaseException) -> str:
     call = (own or calls)[0]
     file = re.split(r"[\\/]", call["file"])[-1]
     return f"line {call['line']} of {file}, `{call.groupdict().get('code', operation):.100}`"
+
+
+def unknown_operation(error: BaseException) -> str | None:
+    """The operation that TorchScript's compiler does not know, where that is the error."""
+    match = _UNKNOWN_OPERATION.search(str(error))
+    return None if match is None else match[1]
 
 
 def branch_at(source_range: str) -> str:

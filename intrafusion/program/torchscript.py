@@ -15,7 +15,7 @@ from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import script_graph, torch_private
 from intrafusion.program.branch import Branch
 from intrafusion.program.exported import Capture, lower
-from intrafusion.program.messages import branch_at, reason_line
+from intrafusion.program.messages import branch_at, reason_line, unknown_operation
 from intrafusion.program.script_choices import Choices
 
 aten = torch.ops.aten
@@ -43,11 +43,20 @@ _PARAMETER_ARGUMENTS: dict[Any, tuple[int, ...]] = {
 def open_torchscript(path: Path) -> torch.jit.ScriptModule:
     """Load a TorchScript file onto the CPU; runs code from the file.
 
-    Raises `IntraFusionError` with `CORRUPT_MODEL` where torch cannot read it.
+    Raises `IntraFusionError` with `CORRUPT_MODEL` where torch cannot read it, and
+    `CAPTURE_FAILED` where it uses an operation of another package.
     """
     try:
         script: torch.jit.ScriptModule = torch_private.load_script(path)
     except (RuntimeError, ValueError, OSError) as error:
+        if (unknown := unknown_operation(error)) is not None:
+            raise IntraFusionError(
+                ErrorCode.CAPTURE_FAILED,
+                f"{path.name} uses the operation {unknown}, which torch does not have.",
+                "Import the package that defines it before, or save the network without it: a "
+                "detector, say, without its non-maximum suppression.",
+                operation=unknown,
+            ) from error
         raise IntraFusionError(
             ErrorCode.CORRUPT_MODEL,
             f"{path.name} cannot be read as TorchScript: {reason_line(error)}.",
