@@ -266,11 +266,14 @@ def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
     columns = _Columns(record)
     cause = units.cause[units.unit[1:]]
     fixed = cause != FREE
+    # One number for a column and a cause; the least cause is `JOINED`.
+    causes = len(record.freezes) - JOINED
     pairs, counts = np.unique(
-        np.stack([columns.of_atom[fixed], cause[fixed]]), axis=1, return_counts=True
+        columns.of_atom[fixed] * causes + cause[fixed] - JOINED, return_counts=True
     )
     found: dict[tuple[str, int, str, str], int] = defaultdict(int)
-    for number, why, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        number, why = pair // causes, pair % causes + JOINED
         name, dim = columns.names[number]
         if why == JOINED:
             found[name, dim, "", "it is joined with channels that are fixed"] += count

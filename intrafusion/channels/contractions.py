@@ -115,7 +115,7 @@ class _Search:
             self.failed |= trail.origins
         elif name in _MOVING:
             for source in node.all_input_nodes:
-                atoms = trail.atoms[torch.isin(trail.atoms, self._labels(source))]
+                atoms = trail.atoms[self._among(trail.atoms, self._labels(source))]
                 if len(atoms):
                     self._follow(node, source, atoms, trail.origins)
         elif name in _SCALING:
@@ -156,12 +156,18 @@ class _Search:
         if (user, node) in self._followed:
             return True
         return _name(user) in _MOVING and not bool(
-            torch.isin(trail.atoms, self._labels(user)).any()
+            self._among(trail.atoms, self._labels(user)).any()
         )
 
     def _labels(self, node: fx.Node) -> Tensor:
         planes = [p for value in self._values(node) for p in value.planes]
         return torch.cat([_atoms(plane) for plane in planes] or [_Trail().atoms])
+
+    def _among(self, labels: Tensor, atoms: Tensor) -> Tensor:
+        """Which of `labels` are among `atoms`."""
+        marked = torch.zeros(self._walk.atoms, dtype=torch.bool)
+        marked[atoms] = True
+        return marked[labels]
 
     def _values(self, node: fx.Node) -> list[Value]:
         return list(values_in([self._walk.values[node]]))
@@ -175,7 +181,7 @@ class _Search:
             for other in self._laid_out(node, source):
                 dims = sorted({*varying(plane), *varying(other)})
                 if set(varying(plane)) & set(varying(other)):
-                    here = torch.isin(core(plane, dims).long(), atoms)
+                    here = self._among(core(plane, dims).long(), atoms)
                     there = core(other, dims).expand(here.shape)
                     if bool(here.any()):
                         return _atoms(there[here])
