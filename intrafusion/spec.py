@@ -198,8 +198,8 @@ class CompressionSpec(SpecModel):
             "calibration samples; `inversion` on samples made from what the network's batch norms "
             "remember of its training data, or without batch norms on samples that make a "
             "classifier sure of its classes; `none` rescales them by the variance the averaging "
-            "lost. `auto` is `calibration` where there are samples, else `inversion` where there "
-            "are batch norms and it is a matter of minutes, else `none`."
+            "lost. `auto` is `calibration` where there are samples, else `inversion` where it "
+            "is possible and a matter of minutes, else `none`."
         ),
     )
     joint_steps: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
