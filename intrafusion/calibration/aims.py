@@ -100,13 +100,13 @@ class Classes(Aim):
         return min(found, key=found.__getitem__)
 
 
-def aim_of(program: Program) -> Aim | None:
-    """What samples of `program` can be sought by; None: nothing says what they are like."""
+def aim_of(program: Program) -> Callable[[Program], Aim] | None:
+    """Makes what samples of `program` can be sought by; None: nothing says what they are like."""
     if _norms(program):
-        return Statistics(program)
+        return Statistics
     scores = program.outputs(*program.example_inputs)[0]
     if is_real(scores) and scores.dim() == 2 and scores.shape[1] > 1:
-        return Classes(program)
+        return Classes
     return None
 
 

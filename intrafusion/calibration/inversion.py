@@ -103,8 +103,9 @@ def invert(
         seed: of the noise that the search starts from.
         progress: called with the steps done and their total.
     """
-    aim = aim_of(program)
-    assert aim is not None, "see `obstacle`"
+    make = aim_of(program)
+    assert make is not None, "see `obstacle`"
+    aim = make(program)
 
     def of_noise(scale: float) -> float:
         return finite(aim.distance([x.value().detach() for x in few(scale)]))
