@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from intrafusion.channels.contractions import scalable_atoms
-from intrafusion.channels.units import FREE, JOINED, Integers, Units, joined, solve
+from intrafusion.channels.runs import Integers, joined
+from intrafusion.channels.units import FREE, JOINED, Units, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
 from intrafusion.channels.ways import ways
 from intrafusion.program import Program
@@ -149,84 +150,84 @@ def analyse(program: Program, *, whole_heads: bool = False) -> Analysis:
 class _Columns:
     """The parameter dimensions that atoms stand for, in the order of the atoms."""
 
-    def __init__(self, record: Walk) -> None:
+    def __init__(self, record: Walk, units: Units) -> None:
         self.names = list(record.ranges)
-        ranges = record.ranges.values()
-        self.starts = np.array([atoms.start for atoms in ranges], np.int64)
-        sizes = [len(atoms) for atoms in ranges]
-        self.of_atom = np.repeat(np.arange(len(sizes)), sizes)
-        """For each atom but the frozen one, its column."""
+        self.starts = np.array([atoms.start for atoms in record.ranges.values()], np.int64)
+        self.of_run = np.searchsorted(self.starts, units.runs.first, side="right") - 1
+        """For each run its column; -1 for that of the frozen atom."""
 
 
 def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
-    columns = _Columns(record)
-    unit = units.unit[1:]
-    atoms = np.flatnonzero(units.cause[unit] == FREE) + 1
+    columns = _Columns(record, units)
+    free = np.flatnonzero((units.cause == FREE) & (columns.of_run >= 0))
     # Unit by unit and, as atoms are numbered, column by column.
-    atoms = atoms[np.argsort(units.unit[atoms], kind="stable")]
-    unit, column = units.unit[atoms], columns.of_atom[atoms - 1]
-    way = np.zeros_like(atoms)
+    free = free[np.argsort(units.first[free], kind="stable")]
+    unit, column = units.first[free], columns.of_run[free]
+    way = np.zeros_like(free)
     repeated = unit[1:][(np.diff(unit) | np.diff(column)) == 0]
     if record.parts or len(repeated):
-        way = ways(record, units, np.concatenate([[-1], columns.of_atom]), repeated)[atoms]
+        way = ways(units, columns.of_run, repeated)[free]
         # What goes the same way stands together, place by place in the same order everywhere.
-        key = (unit * len(columns.names) + column) * (1 + way.max(initial=0)) + way
-        order = np.lexsort((units.place[atoms], key))
-        atoms, unit, column, way = atoms[order], unit[order], column[order], way[order]
-    position = torch.from_numpy(atoms - columns.starts[column])
-    role = _roles(record)[atoms]
-    scalable = scalable_atoms(program.graph, record)[torch.from_numpy(atoms)]
-    # Where, within a unit, another column begins.
-    turn = np.flatnonzero(np.diff(unit, prepend=-1) | np.diff(column, prepend=-1))
+        order = np.lexsort((units.place[free], way, column, unit))
+        free, unit, column, way = free[order], unit[order], column[order], way[order]
+    starts = units.runs.first[free]
+    length = units.runs.length[free]
+    position = starts - columns.starts[column]
+    role = _roles(record)[starts]
+    scalable = scalable_atoms(program.graph, record).numpy()
 
     found = []
-    for starts, width in _alike(unit, column * (1 + way.max(initial=0)) + way):
-        kind = starts[np.argsort(atoms[starts])]
-        first, last = np.searchsorted(turn, (kind[0], kind[0] + width)).tolist()
-        turns = turn[first:last]
-        lengths = np.diff(turns, append=kind[0] + width).tolist()
-        places = torch.from_numpy(kind[:, None] + np.arange(width))
+    for kind in _alike(unit, column * (1 + way.max(initial=0)) + way, starts):
+        own = column[kind[0]]
+        turns = np.flatnonzero(np.diff(own, prepend=-1))
+        copies = np.diff(turns, append=len(own)).tolist()
+        lengths = length[kind[:, 0]]
+        index = _spread(position[kind], lengths)
+        contracted = scalable[index + columns.starts[own]]
         bindings = tuple(
             [
-                Binding(name, dim, _ROLES[code], index, contracted)
-                for (name, dim), code, index, contracted in zip(
-                    map(columns.names.__getitem__, column[turns].tolist()),
-                    role[turns].tolist(),
-                    position[places].split_with_sizes(lengths, dim=1),
-                    scalable[places].split_with_sizes(lengths, dim=1),
+                Binding(name, dim, _ROLES[code], places, counted)
+                for (name, dim), code, places, counted in zip(
+                    map(columns.names.__getitem__, own[turns].tolist()),
+                    role[kind[0, turns]].tolist(),
+                    torch.from_numpy(index).split_with_sizes(copies, dim=1),
+                    torch.from_numpy(contracted).split_with_sizes(copies, dim=1),
                     strict=True,
                 )
             ]
         )
         maker = next((b for b in bindings if b.role is Role.PRODUCER), None)
         if maker is not None:
-            members = torch.from_numpy(unit[kind])
-            found.append((int(atoms[kind[0]]), Group(maker.tensor, bindings, members)))
+            members = torch.from_numpy(_spread(unit[kind[:, :1]], lengths)[:, 0])
+            found.append((int(starts[kind[0, 0]]), Group(maker.tensor, bindings, members)))
     found.sort(key=lambda pair: pair[0])
     groups = [group for _, group in found]
     return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
 
 
-def _alike(unit: Integers, sort: Integers) -> Iterator[tuple[Integers, int]]:
-    """Units whose atoms are of the same sorts are one group: they stand in the same columns, the
+def _spread(numbers: Integers, lengths: Integers) -> Integers:
+    """Rows (kinds, k) of `numbers`, each as so many rows of which the next is one higher."""
+    steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows: Integers = np.repeat(numbers, lengths, axis=0) + steps[:, None]
+    return rows
+
+
+def _alike(unit: Integers, sort: Integers, starts: Integers) -> Iterator[Integers]:
+    """Units whose runs are of the same sorts are one group: they stand in the same columns, the
     same number of times, and go the same ways.
 
-    Yields where the units of a group start in `unit`, and how many atoms each has.
+    Yields for each group the positions in `unit` of the runs that hold some of its units, a row
+    for each of these, in the order in which the runs start.
     """
-    if not len(unit):
-        return
-    starts = np.flatnonzero(np.diff(unit, prepend=-1))
-    width = np.diff(starts, append=len(unit))
-    # Most units are like the one before them: only where they are not a layout is looked up.
-    before = np.arange(len(unit)) - np.repeat(width, width)
-    same = np.logical_and.reduceat(sort == sort[before], starts)
-    new = np.flatnonzero(~(same & (np.diff(width, prepend=0) == 0)))
-    members: dict[bytes, list[Integers]] = defaultdict(list)
-    for first, last in zip(new.tolist(), [*new[1:].tolist(), len(starts)], strict=True):
-        layout = sort[starts[first] : starts[first] + width[first]]
-        members[layout.tobytes()].append(starts[first:last])
-    for key, runs in members.items():
-        yield np.concatenate(runs), len(key) // sort.itemsize
+    first = np.flatnonzero(np.diff(unit, prepend=-1))
+    width = np.diff(first, append=len(unit))
+    members: dict[bytes, list[int]] = defaultdict(list)
+    for begin, count in zip(first.tolist(), width.tolist(), strict=True):
+        members[sort[begin : begin + count].tobytes()].append(begin)
+    for key, begins in members.items():
+        rows = np.array(begins)
+        rows = rows[np.argsort(starts[rows])]
+        yield rows[:, None] + np.arange(len(key) // sort.itemsize)
 
 
 _ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)
@@ -243,7 +244,9 @@ def _roles(record: Walk) -> NDArray[np.int8]:
 def _warnings(record: Walk, units: Units, groups: list[Group]) -> list[list[str]]:
     """What to say of each group."""
     texts: list[list[str]] = [[] for _ in groups]
-    owner = np.full(len(units.cause), -1)
+    if not record.warnings:
+        return texts
+    owner = np.full(units.count, -1)
     for number, group in enumerate(groups):
         owner[group.units.numpy()] = number
     for labels, text in record.warnings:
@@ -263,14 +266,13 @@ def _distinctly_named(groups: list[Group], warnings: list[list[str]]) -> Iterato
 
 
 def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
-    columns = _Columns(record)
-    cause = units.cause[units.unit[1:]]
-    fixed = cause != FREE
+    columns = _Columns(record, units)
+    fixed = (units.cause != FREE) & (columns.of_run >= 0)
+    cause, column = units.cause[fixed], columns.of_run[fixed]
     # One number for a column and a cause; the least cause is `JOINED`.
     causes = len(record.freezes) - JOINED
-    pairs, counts = np.unique(
-        columns.of_atom[fixed] * causes + cause[fixed] - JOINED, return_counts=True
-    )
+    pairs, kind = np.unique(column * causes + cause - JOINED, return_inverse=True)
+    counts = np.bincount(kind, units.runs.length[fixed], len(pairs)).astype(np.int64)
     found: dict[tuple[str, int, str, str], int] = defaultdict(int)
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         number, why = pair // causes, pair % causes + JOINED

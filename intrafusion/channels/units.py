@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from intrafusion.channels.planes import FROZEN
+from intrafusion.channels.runs import Integers, Labels, Runs, joined, runs, stretches
 from intrafusion.channels.walk import Rect, Tie, Walk
-
-Integers = NDArray[np.int64]
-
 
 FREE = -1
 """The cause of a unit that can go."""
@@ -26,55 +22,139 @@ JOINED = -2
 
 
 @dataclass(frozen=True)
-class Units:
-    """The solution of a walk.
+class Meetings:
+    """What tells the copies of a unit apart: which runs met in which ties, in their order there.
 
     Attributes:
-        ties: what tells the copies of a unit apart: the walk's ties and lines, and the columns of
-            rectangles whose rows are groups of a layer. Those of a rectangle that only has to
-            stay one are not among them.
-        unit: for each atom the number of its unit.
-        place: for each atom the number of its place: atoms that meet, position by position, are
-            at one. A unit that stands k times in a dimension is at several.
-        cause: for each unit which of the walk's freezes was the first to freeze it, or `FREE`,
-            or `JOINED`.
+        tie: the number of the tie.
+        a, b: the runs on its sides.
     """
 
-    ties: tuple[Tie, ...]
-    unit: Integers
+    tie: Integers
+    a: Integers
+    b: Integers
+
+
+@dataclass(frozen=True)
+class Units:
+    """The solution of a walk, in runs: for all atoms of one it is the same, each in its place.
+
+    Attributes:
+        runs: the runs.
+        meetings: those of the walk's ties and lines, and of the columns of rectangles whose rows
+            are groups of a layer. Those of a rectangle that only has to stay one are not among
+            them.
+        first: for each run the unit of its first atom; the next atom is of the next unit.
+        place: for each run the number of its place: runs that meet, position by position, are at
+            one. A unit that stands k times in a dimension is at several.
+        cause: for each run which of the walk's freezes was the first to freeze its units, or
+            `FREE`, or `JOINED`.
+        parts: for each run a number that tells which of the walk's parts it is in; 0 for none.
+    """
+
+    runs: Runs
+    meetings: Meetings
+    first: Integers
     place: Integers
     cause: Integers
+    parts: Integers
+
+    @cached_property
+    def unit(self) -> Integers:
+        """For each atom the number of its unit."""
+        return self.runs.spread(self.first)
+
+    @property
+    def count(self) -> int:
+        """How many units there are."""
+        return int((self.first + self.runs.length).max())
 
 
 def solve(walk: Walk) -> Units:
     """Join what is tied, square the rectangles, and find what is frozen."""
-    ties = list(walk.ties)
-    a, b = _ends(ties)
-    unit = place = _components(walk.atoms, a, b)
+    ties = [*walk.ties, *walk.lines]
+    solution = _solved(walk, ties, len(ties))
+    squared = _squared(solution, walk.rects)
+    if not squared:
+        return solution
+    ties += [_columns(rect) for rect in squared if not rect.aligned]
+    loose = [_columns(rect) for rect in squared if rect.aligned]
+    return _solved(walk, [*ties, *loose], len(ties))
 
-    def join(more: list[Tie]) -> Integers:
-        nonlocal a, b
-        ends = _ends(more)
-        a, b = np.concatenate([a, ends[0]]), np.concatenate([b, ends[1]])
-        return _components(walk.atoms, a, b)
 
-    if walk.lines:
-        ties += walk.lines
-        unit = join(walk.lines)
-    pending = list(walk.rects)
-    while pending:
-        now, pending = _to_square(unit, pending)
-        if now:
-            ties += [_columns(rect) for rect in now if not rect.aligned]
-            unit = join([_columns(rect) for rect in now])
-    touching = (a == FROZEN) ^ (b == FROZEN)
-    cause = np.full(int(unit.max()) + 1, FREE)
-    cause[unit[np.concatenate([a[touching], b[touching]])]] = JOINED
-    sizes = [freeze.atoms.numel() for freeze in walk.freezes]
-    frozen = joined(freeze.atoms for freeze in walk.freezes)
-    # Of several assignments to one unit the last is left: backwards, the first freeze.
-    cause[unit[frozen[::-1]]] = np.repeat(np.arange(len(sizes)), sizes)[::-1]
-    return Units(tuple(ties), unit, place, cause)
+def _solved(walk: Walk, ties: list[Tie], told: int) -> Units:
+    """The solution where just `ties` are joined, of which the first `told` tell copies apart."""
+    left, right = (joined(tie[side] for tie in ties) for side in (0, 1))
+    met = stretches([side.numel() for side, _ in ties], left, right)
+    cause, parts = _causes(walk, left, right), _parts(walk)
+    all_runs = runs([_columns_of_atoms(walk), cause, parts], met)
+    tie, a, b = all_runs.within(met)
+    component = _components(len(all_runs.first), a, b)
+    place = component
+    if len(ties) > len(walk.ties):
+        early = tie < len(walk.ties)
+        place = _components(len(all_runs.first), a[early], b[early])
+
+    copies = tie < told
+    return Units(
+        all_runs,
+        Meetings(tie[copies], a[copies], b[copies]),
+        _numbered(component, all_runs),
+        place,
+        _first_cause(component, cause[all_runs.first]),
+        parts[all_runs.first],
+    )
+
+
+def _columns_of_atoms(walk: Walk) -> Integers:
+    """For each atom the number of its parameter dimension, from 1 on; 0 for the frozen atom."""
+    sizes = [len(atoms) for atoms in walk.ranges.values()]
+    return np.repeat(np.arange(1 + len(sizes)), [1, *sizes])
+
+
+def _causes(walk: Walk, a: Labels, b: Labels) -> Integers:
+    """For each atom the first freeze that names it, or `FREE`; or `JOINED` where the sides `a`
+    and `b` of all ties tie it to the frozen one, which joins nothing: all that is frozen would be
+    one unit, and have no reasons of its own.
+    """
+    cause = np.full(walk.atoms, FREE)
+    cause[(a | b)[(a == FROZEN) != (b == FROZEN)]] = JOINED
+    frozen = [freeze.atoms for freeze in walk.freezes]
+    number = np.repeat(np.arange(len(frozen)), [atoms.numel() for atoms in frozen])
+    # Of several assignments to one atom the last is left: backwards, the first freeze.
+    cause[joined(frozen)[::-1]] = number[::-1]
+    return cause
+
+
+def _first_cause(component: Integers, cause: Integers) -> Integers:
+    """For each run the cause that comes first in its component; `JOINED` comes after freezes."""
+    found = np.full(1 + int(component.max()), FREE)
+    found[component[cause == JOINED]] = JOINED
+    frozen = np.flatnonzero(cause >= 0)
+    frozen = frozen[np.argsort(cause[frozen])][::-1]
+    found[component[frozen]] = cause[frozen]
+    return found[component]
+
+
+def _parts(walk: Walk) -> Integers:
+    """For each atom a number that tells which of the walk's parts it is in; 0 for none.
+
+    A sum of random numbers, one for each part.
+    """
+    parts = np.zeros(walk.atoms, np.int64)
+    marks = np.random.default_rng(0).integers(1, 2**62, size=len(walk.parts))
+    for part, mark in zip(walk.parts, marks, strict=True):
+        atoms = part.numpy()
+        parts[atoms] = parts[atoms] + mark  # once for an atom that stands there twice
+    parts[FROZEN] = 0
+    return parts
+
+
+def _numbered(component: Integers, all_runs: Runs) -> Integers:
+    """For each run the unit of its first atom: the units of a component are numbered on."""
+    lengths = np.zeros(1 + int(component.max()), np.int64)
+    lengths[component] = all_runs.length
+    return (np.cumsum(lengths) - lengths)[component]
 
 
 def _columns(rect: Rect) -> Tie:
@@ -82,38 +162,39 @@ def _columns(rect: Rect) -> Tie:
     return rect.grid[1:].reshape(-1), rect.grid[0].repeat(len(rect.grid) - 1)
 
 
-def _ends(ties: list[Tie]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """What is on either side of all ties."""
-    return joined(a for a, _ in ties), joined(b for _, b in ties)
-
-
-def joined(labels: Iterable[Tensor]) -> NDArray[np.int32]:
-    """All of `labels`, vectors of atoms, one after the other."""
-    return torch.cat([torch.zeros(0, dtype=torch.int32), *labels]).numpy()
-
-
-def _to_square(unit: Integers, rects: list[Rect]) -> tuple[list[Rect], list[Rect]]:
-    """The rectangles to tie now, and those to look at again once these are tied.
+def _squared(solution: Units, rects: Sequence[Rect]) -> list[Rect]:
+    """The rectangles whose columns have to be tied.
 
     The loosest tie that keeps a grid rectangular depends on what is tied already, so a grid
-    that shares units with one before it has to wait; one that is square is done.
+    that shares units with one before it has to wait until that is tied; one that is square, or
+    of which nothing can go, needs no tie.
     """
-    now: list[Rect] = []
-    later: list[Rect] = []
-    claimed = np.zeros(int(unit.max()) + 1, np.bool_)
-    for rect in rects:
-        units = unit[rect.grid.numpy()]
-        if _is_square(units, rect):
-            continue
-        (later if claimed[units].any() else now).append(rect)
-        claimed[units] = True
-    return now, later
+    squared: list[Rect] = []
+    unit, pending = solution.unit, list(rects)
+    free = solution.runs.each(solution.cause == FREE) if rects else np.zeros(0, np.bool_)
+    while pending:
+        now: list[Rect] = []
+        later: list[Rect] = []
+        claimed = np.zeros(1 + int(unit.max()), np.bool_)
+        for rect in pending:
+            grid = rect.grid.numpy()
+            units = unit[grid]
+            if not free[grid].any() or _is_square(units, rect):
+                continue
+            (later if claimed[units].any() else now).append(rect)
+            claimed[units] = True
+        if now and later:
+            a, b = (joined(side) for side in zip(*map(_columns, now), strict=True))
+            real = (a != FROZEN) & (b != FROZEN)
+            unit = _components(len(claimed), unit[a[real]], unit[b[real]])[unit]
+        squared += now
+        pending = later
+    return squared
 
 
-def _components(atoms: int, a: NDArray[np.int32], b: NDArray[np.int32]) -> Integers:
-    # A tie with the frozen atom would join everything frozen into one unit and lose the reasons.
-    real = (a != FROZEN) & (b != FROZEN)
-    edges = coo_array((np.ones(int(real.sum()), np.int8), (a[real], b[real])), (atoms, atoms))
+def _components(count: int, a: Integers, b: Integers) -> Integers:
+    """For each of `count` things the number of its component, in the order of their first."""
+    edges = coo_array((np.ones(len(a), np.int8), (a, b)), (count, count))
     return connected_components(edges, directed=False)[1].astype(np.int64)
 
 
