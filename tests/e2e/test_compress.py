@@ -97,7 +97,7 @@ def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> N
         model=model,
         input_shapes=[files.SHAPE],
         outputs=["safetensors", "exported", "onnx"],
-        spec={"sparsity": 0.25},
+        spec={"sparsity": 0.25, "joint_steps": 10},
     )
     done = server.finish(job)
     assert done["status"] == "succeeded", done["error"]
@@ -116,7 +116,8 @@ def test_without_data_the_input_shape_is_enough(server: Server, model: str) -> N
 
 def test_a_dry_run_says_what_a_compression_then_does(server: Server, model: str) -> None:
     calibration = server.upload("datasets", files.npz(inputs=files.inputs()))
-    request = JobRequest(model=model, calibration=calibration, spec=CompressionSpec(macs=0.5))
+    spec = CompressionSpec(macs=0.5, joint_steps=10)
+    request = JobRequest(model=model, calibration=calibration, spec=spec)
     with Client(str(server.http.base_url)) as client:
         dry = client.wait(client.submit(request.model_copy(update={"dry_run": True})).id)
         assert dry.status == "succeeded", dry.error
@@ -171,6 +172,7 @@ def test_a_state_dict_and_its_architecture_are_a_network(server: Server) -> None
         model=model,
         architecture={"name": "own/line", "arguments": {"width": 6}},
         input_shapes=[files.SHAPE],
+        spec={"compensation": "none"},
     )
     done = server.finish(job)
     assert done["status"] == "succeeded", done["error"]
@@ -184,7 +186,7 @@ def test_a_state_dict_and_its_architecture_are_a_network(server: Server) -> None
 def test_a_worker_killed_in_the_middle_of_a_job_costs_an_attempt(
     server: Server, model: str
 ) -> None:
-    job = server.submit(model=model, input_shapes=[files.SHAPE], metadata={"run": "killed"})
+    job = server.submit(model=model, input_shapes=[files.SHAPE], spec={"joint_steps": 10})
     deadline = time.monotonic() + 60
     while not any(event["kind"] == "progress" for event in server.events(job)):
         assert time.monotonic() < deadline

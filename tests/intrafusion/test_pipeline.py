@@ -24,7 +24,7 @@ from intrafusion.report import Progress
 from tests.intrafusion.programs import duplicated, example, program_of, relative_error
 from tests.networks import NETWORKS
 
-HALF = CompressionSpec(sparsity=0.5)
+HALF = CompressionSpec(sparsity=0.5, joint_steps=10)
 ALONE = CompressionSpec(compensation="none")
 """Half of all units, by the weights alone."""
 
@@ -58,7 +58,7 @@ def test_clusters_of_exact_copies_are_fused_without_loss(target: str) -> None:
 
 def test_the_report_tells_what_happened() -> None:
     program = program_of("resnet")
-    spec = CompressionSpec(sparsity=0.5, allocation="uniform")
+    spec = CompressionSpec(sparsity=0.5, allocation="uniform", joint_steps=10)
     report = compress(program, spec, samples(), samples(labelled=True)).report
     assert report == CompressionReport.model_validate_json(report.model_dump_json())
     assert report.before.parameters == program.parameter_count
@@ -99,6 +99,7 @@ def test_the_report_tells_what_was_asked_for_and_what_was_done(
     asked: str, done: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inversion, "STEPS", 20)
+    monkeypatch.setattr(joint, "STEPS", joint.FEWEST_STEPS)
     data = samples(64) if asked == "calibration" else None
     compensation = "none" if asked == "none" else "auto"
     spec = CompressionSpec(parameters=0.5, compensation=compensation)
@@ -158,7 +159,7 @@ def test_names_stay_and_the_original_is_not_touched() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.25, 0.7, 0.95])
 def test_every_group_keeps_its_share(sparsity: float) -> None:
-    spec = CompressionSpec(sparsity=sparsity, allocation="uniform")
+    spec = CompressionSpec(sparsity=sparsity, allocation="uniform", joint_steps=0)
     report = compress(program_of("vgg"), spec, samples(16)).report
     for group in report.groups:
         assert group.kept == max(1, group.units - round(group.units * sparsity))
@@ -204,9 +205,9 @@ def test_a_number_is_a_group_counted_from_the_output(
 @pytest.mark.parametrize("steps", [2, 3, 30])
 @pytest.mark.parametrize("name", ["vgg", "mobilenet"])
 def test_rounds_end_at_the_sparsity_asked_for(name: str, steps: int) -> None:
-    at_once = compress(program_of(name), CompressionSpec(sparsity=0.7, round_to=2), samples(16))
-    spec = CompressionSpec(sparsity=0.7, round_to=2, steps=steps)
-    result = compress(program_of(name), spec, samples(16))
+    spec = CompressionSpec(sparsity=0.7, round_to=2, joint_steps=2)
+    at_once = compress(program_of(name), spec, samples(16))
+    result = compress(program_of(name), spec.model_copy(update={"steps": steps}), samples(16))
     assert result.report.groups == at_once.report.groups
     shapes, expected = (
         {name: tensor.shape for name, tensor in each.program.tensors.items()}
