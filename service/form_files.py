@@ -73,7 +73,7 @@ async def _parts(
                     if event.field in layout.files:
                         incoming = cleaning.enter_context(blobs.begin())
                         received.files[event.field] = (incoming, event.file_name)
-                        part = FileWriter(incoming, layout.limit)
+                        part = FileWriter(incoming.write, layout.limit)
                     else:
                         part = received.fields.setdefault(event.field, bytearray())
                 case PartData() if isinstance(part, FileWriter):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import re
+from collections.abc import Callable
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -36,7 +37,7 @@ async def _receive(request: Request, body: Body, incoming: Incoming, limit: int)
     if boundary is not None:
         return await _receive_form(body, Form(boundary), incoming, limit)
     _refuse_announced(request, limit)
-    async with FileWriter(incoming, limit) as writer:
+    async with FileWriter(incoming.write, limit) as writer:
         async for chunk in body.chunks():
             await writer.write(chunk)
     return None
@@ -45,7 +46,7 @@ async def _receive(request: Request, body: Body, incoming: Incoming, limit: int)
 async def _receive_form(body: Body, form: Form, incoming: Incoming, limit: int) -> str | None:
     found: PartBegins | None = None
     in_file = False
-    async with FileWriter(incoming, limit) as writer:
+    async with FileWriter(incoming.write, limit) as writer:
         async for chunk in body.chunks():
             for event in form.feed(chunk):
                 match event:
@@ -104,32 +105,42 @@ def _too_large(limit: int, **announced: int) -> IntraFusionError:
 
 
 class FileWriter:
-    """Writes and hashes a file chunk by chunk in a thread, while the next chunk arrives.
+    """Writes a file chunk by chunk in a thread, while the next chunk arrives.
 
-    Raises `UPLOAD_TOO_LARGE` as soon as there are more than `limit` bytes.
+    `write` is given `chunk` bytes at a time. Raises what `too_large` makes, `UPLOAD_TOO_LARGE` by
+    default, as soon as there are more than `limit` bytes.
     """
 
-    def __init__(self, incoming: Incoming, limit: int) -> None:
-        self._incoming = incoming
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        limit: int,
+        *,
+        chunk: int = CHUNK,
+        too_large: Callable[[int], IntraFusionError] = _too_large,
+    ) -> None:
+        self._write = write
         self._limit = limit
+        self._chunk = chunk
+        self._too_large = too_large
         self._received = 0
         self._buffer = bytearray()
         self._busy: asyncio.Task[None] | None = None
 
     async def write(self, chunk: bytes) -> None:
-        """Take `chunk`, and begin to write once there is a megabyte."""
+        """Take `chunk`, and begin to write once there is enough."""
         self._received += len(chunk)
         if self._received > self._limit:
-            raise _too_large(self._limit)
+            raise self._too_large(self._limit)
         self._buffer += chunk
-        if len(self._buffer) >= CHUNK:
+        if len(self._buffer) >= self._chunk:
             await self._flush()
 
     async def _flush(self) -> None:
         await self._rest()
         chunk = bytes(self._buffer)
         self._buffer.clear()
-        self._busy = asyncio.create_task(to_thread.run_sync(self._incoming.write, chunk))
+        self._busy = asyncio.create_task(to_thread.run_sync(self._write, chunk))
 
     async def _rest(self) -> None:
         if self._busy is not None:

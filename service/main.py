@@ -23,6 +23,7 @@ from service.requests import BodyLimit, RequestMiddleware
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
+from service.store.parts import parts_in
 from service.tracing import trace
 from service.upkeep import Upkeep
 from service.web import pages
@@ -43,13 +44,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database = Database(chosen.database)
         await to_thread.run_sync(database.migrate)
         blobs = Blobs(chosen.blobs, spool=chosen.home / "incoming")
+        parts = parts_in(blobs, database)
         queue = Queue(chosen)
-        upkeep = Upkeep(settings=chosen, database=database, blobs=blobs, queue=queue)
+        upkeep = Upkeep(settings=chosen, database=database, blobs=blobs, parts=parts, queue=queue)
         per_minute = chosen.quota_requests_per_minute
         app.state.resources = Resources(
             settings=chosen,
             database=database,
             blobs=blobs,
+            parts=parts,
             queue=queue,
             upkeep=upkeep,
             rate_limit=None if per_minute is None else RateLimit(per_minute, chosen.redis_url),

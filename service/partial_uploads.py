@@ -1,14 +1,9 @@
-"""Uploads that arrive in parts and may be resumed, each part appended to a file on this host."""
+"""Uploads that arrive in parts and may be resumed."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from intrafusion.api import PartialUpload
 from intrafusion.errors import ErrorCode, IntraFusionError
@@ -17,10 +12,13 @@ from service.ids import new_id
 from service.models import MODELS
 from service.settings import Settings
 from service.store import partial_uploads as store
-from service.store.blobs import Blobs
 from service.store.database import Database, now
+from service.store.parts import Parts
 from service.store.records import PartialUploadRecord
 from service.uploads import Uploads
+
+_LEAST_BYTES_PER_SECOND = 20e6
+"""How fast the parts of a file are put together at the slowest."""
 
 _KINDS: dict[str, Uploads[Any, Any]] = {"model": MODELS, "dataset": DATASETS}
 
@@ -28,7 +26,7 @@ _KINDS: dict[str, Uploads[Any, Any]] = {"model": MODELS, "dataset": DATASETS}
 def begin_partial(
     *,
     database: Database,
-    blobs: Blobs,
+    parts: Parts,
     settings: Settings,
     tenant: str,
     kind: str,
@@ -59,95 +57,96 @@ def begin_partial(
             name=name and name[:255],
             length=length,
         )
-        blobs.partial(record.id).touch()
-        return _described(record, blobs)
+        parts.begin(record.id)
+    return _described(record, parts)
 
 
-def get_partial(*, database: Database, blobs: Blobs, tenant: str, id: str) -> PartialUpload:  # noqa: A002
+def get_partial(*, database: Database, parts: Parts, tenant: str, id: str) -> PartialUpload:  # noqa: A002
     """How much of it has arrived. Raises `NOT_FOUND`."""
-    return _described(_find(database, tenant, id), blobs)
+    return _described(_find(database, tenant, id), parts)
 
 
-def delete_partial(*, database: Database, blobs: Blobs, tenant: str, id: str) -> None:  # noqa: A002
+def delete_partial(*, database: Database, parts: Parts, tenant: str, id: str) -> None:  # noqa: A002
     """Let go of it and what has arrived. Raises `NOT_FOUND`."""
     _find(database, tenant, id)
-    _remove(database, blobs, id)
-
-
-@contextmanager
-def appending(path: Path, offset: int) -> Iterator[BinaryIO]:
-    """The file, to be written to from `offset` on by this request alone.
-
-    Raises `CONFLICT` where another request is writing, or where `offset` is not its end.
-    """
-    with path.open("r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise IntraFusionError(
-                ErrorCode.CONFLICT,
-                "Another request is sending a part of this upload.",
-                "Wait for it, then ask with HEAD where to go on.",
-            ) from error
-        arrived = file.seek(0, os.SEEK_END)
-        if arrived != offset:
-            raise IntraFusionError(
-                ErrorCode.CONFLICT,
-                f"{arrived} bytes have arrived; the part begins at {offset}.",
-                "Ask with HEAD where to go on.",
-                offset=arrived,
-            )
-        yield file
+    _remove(database, parts, id)
 
 
 def finish_partial(
     *,
     database: Database,
-    blobs: Blobs,
+    parts: Parts,
     settings: Settings,
     tenant: str,
     id: str,  # noqa: A002
 ) -> PartialUpload:
     """Make the whole file the model or dataset that it was announced as.
 
-    Raises what uploading it at once would raise; then nothing is kept of it.
+    Raises what uploading it at once would raise; then nothing is kept of it. Raises `CONFLICT`
+    while another request does the same: that both do it is harmless, and a waste.
     """
     record = _find(database, tenant, id)
-    path = blobs.partial(id)
-    try:
-        upload, _ = _KINDS[record.kind].keep(
-            database=database,
-            tenant=tenant,
-            quota=settings.quota_stored_bytes,
-            incoming=blobs.whole(path),
-            stated_sha256=None,
-            name=record.name,
-        )
-    except IntraFusionError:
-        _remove(database, blobs, id)
-        raise
-    path.unlink(missing_ok=True)
     with database.write() as session:
-        found = store.find_partial(session, id, tenant=tenant)
-        if found is not None:
-            found.upload_id = upload.id
-    return _described(_find(database, tenant, id), blobs)
+        seconds = 60 + record.length / _LEAST_BYTES_PER_SECOND
+        claimed = store.claim_finish(session, id, seconds=seconds)
+    if not claimed:
+        return _finished(database, parts, tenant, id)
+    try:
+        with parts.whole(id) as incoming:
+            upload, _ = _KINDS[record.kind].keep(
+                database=database,
+                tenant=tenant,
+                quota=settings.quota_stored_bytes,
+                incoming=incoming,
+                stated_sha256=None,
+                name=record.name,
+            )
+    except IntraFusionError:
+        _remove(database, parts, id)
+        raise
+    except FileNotFoundError:  # another request was first, after all
+        return _finished(database, parts, tenant, id)
+    except BaseException:
+        with database.write() as session:
+            store.release_finish(session, id)
+        raise
+    with database.write() as session:
+        store.finish(session, id, upload_id=upload.id)
+    parts.remove(id)
+    return _described(_find(database, tenant, id), parts)
 
 
-def remove_stale(*, database: Database, blobs: Blobs, settings: Settings) -> int:
-    """Let go of what was begun more than `partial_hours` ago; returns how many."""
+def _finished(database: Database, parts: Parts, tenant: str, id: str) -> PartialUpload:  # noqa: A002
+    """What another request made of it. Raises `CONFLICT` where that is still at it."""
+    record = _find(database, tenant, id)
+    if record.upload_id is None:
+        raise IntraFusionError(
+            ErrorCode.CONFLICT,
+            f"All of {id} has arrived, and another request is checking it.",
+            "Send an empty part at its end in a while, to be told what it became.",
+            offset=record.length,
+        )
+    return _described(record, parts)
+
+
+def remove_stale(*, database: Database, parts: Parts, settings: Settings) -> int:
+    """Let go of what was begun more than `partial_hours` ago; returns how many.
+
+    Parts without an upload, which a killed process may leave, go when they are as old.
+    """
     before = now() - timedelta(hours=settings.partial_hours)
     with database.read() as session:
         stale = store.list_stale(session, before=before)
     for upload_id in stale:
-        _remove(database, blobs, upload_id)
+        _remove(database, parts, upload_id)
+    parts.remove_old(before=before)
     return len(stale)
 
 
-def _remove(database: Database, blobs: Blobs, upload_id: str) -> None:
+def _remove(database: Database, parts: Parts, upload_id: str) -> None:
     with database.write() as session:
         store.delete_partial(session, upload_id)
-    blobs.partial(upload_id).unlink(missing_ok=True)
+    parts.remove(upload_id)
 
 
 def _find(database: Database, tenant: str, id: str) -> PartialUploadRecord:  # noqa: A002
@@ -157,32 +156,19 @@ def _find(database: Database, tenant: str, id: str) -> PartialUploadRecord:  # n
         raise IntraFusionError(
             ErrorCode.NOT_FOUND,
             f"There is no upload {id}.",
-            "It may have been given up; begin a new one with POST /v1/uploads.",
+            "It was given up, or refused when all of it had arrived; begin a new one with "
+            "POST /v1/uploads.",
             id=id,
         )
     return record
 
 
-def _arrived(record: PartialUploadRecord, blobs: Blobs) -> int:
-    try:
-        return blobs.partial(record.id).stat().st_size
-    except FileNotFoundError as elsewhere:
-        raise IntraFusionError(
-            ErrorCode.UNAVAILABLE,
-            f"What has arrived of {record.id} does not lie on this host.",
-            "Ask again, for another host to answer; the operator should let the proxy send "
-            "/v1/uploads/ of one client to one host.",
-            id=record.id,
-        ) from elsewhere
-
-
-def _described(record: PartialUploadRecord, blobs: Blobs) -> PartialUpload:
-    arrived = record.length if record.upload_id else _arrived(record, blobs)
+def _described(record: PartialUploadRecord, parts: Parts) -> PartialUpload:
     return PartialUpload.model_validate(
         {
             "id": record.id,
             "kind": record.kind,
-            "offset": arrived,
+            "offset": record.length if record.upload_id else parts.arrived(record.id),
             "length": record.length,
             "result": record.upload_id,
         }

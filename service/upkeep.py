@@ -19,6 +19,7 @@ from service.settings import Settings
 from service.store import jobs
 from service.store.blobs import Blobs
 from service.store.database import Database, now
+from service.store.parts import Parts
 from service.webhooks import deliver_due
 from worker.reaper import reap
 
@@ -38,11 +39,18 @@ class Upkeep:
     """
 
     def __init__(
-        self, *, settings: Settings, database: Database, blobs: Blobs, queue: Queue
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        blobs: Blobs,
+        parts: Parts,
+        queue: Queue,
     ) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
+        self._parts = parts
         self._queue = queue
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -101,7 +109,7 @@ class Upkeep:
 
     def _tidy(self) -> bool:
         expired = expire_records(database=self._database, settings=self._settings)
-        remove_stale(database=self._database, blobs=self._blobs, settings=self._settings)
+        remove_stale(database=self._database, parts=self._parts, settings=self._settings)
         orphans = collect_orphans(
             database=self._database, blobs=self._blobs, settings=self._settings
         )

@@ -91,12 +91,12 @@ def _resumable(
             made = yield from get(line, answer.headers["Content-Location"], kind)
             break
         elif answer.is_success or answer.status_code in {_CONFLICT, *BUSY}:
-            yield patience.busy(answer)  # 409: it still reads what was cut off
+            yield patience.busy(answer)  # 409: it still reads what was cut off, or checks the file
         else:
             raise refusal(answer)
         found = yield from line.ask(Send("HEAD", where, headers=_TUS))
         arrived = int(found.headers["Upload-Offset"])
-        if arrived > offset:
+        if arrived > offset or arrived == size:  # a large file is being checked for a while
             patience.reset()
         offset = arrived
     if made.sha256 != sha256:

@@ -15,6 +15,7 @@ from service.rate_limit import RateLimit
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database
+from service.store.parts import Parts
 from service.upkeep import Upkeep
 
 
@@ -25,6 +26,7 @@ class Resources:
     settings: Settings
     database: Database
     blobs: Blobs
+    parts: Parts
     queue: Queue
     upkeep: Upkeep
     rate_limit: RateLimit | None

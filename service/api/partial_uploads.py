@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -20,8 +20,8 @@ from service import partial_uploads as uploads
 from service.api.deps import Resources, ResourcesDep, TenantDep
 from service.api.uploads import DATASET_ERRORS, MODEL_ERRORS
 from service.body import Body
+from service.incoming import FileWriter
 from service.problems import responses
-from service.store.blobs import CHUNK
 
 VERSION = "1.0.0"
 PART = "application/offset+octet-stream"
@@ -75,7 +75,7 @@ def begin_upload(
     metadata = _metadata(upload_metadata)
     begun = uploads.begin_partial(
         database=resources.database,
-        blobs=resources.blobs,
+        parts=resources.parts,
         settings=resources.settings,
         tenant=tenant,
         kind=metadata.get("kind", "model"),
@@ -180,7 +180,7 @@ async def send_part(
         found = await run_in_threadpool(
             uploads.finish_partial,
             database=resources.database,
-            blobs=resources.blobs,
+            parts=resources.parts,
             settings=resources.settings,
             tenant=tenant,
             id=upload_id,
@@ -190,32 +190,28 @@ async def send_part(
 
 async def _append(resources: Resources, found: PartialUpload, body: Body, offset: int) -> None:
     """Write the part as it arrives; what arrived before a broken connection stays."""
-    room = found.length - offset
-    buffer = bytearray()
-    with uploads.appending(resources.blobs.partial(found.id), offset) as file:
-        try:
-            async for chunk in body.chunks():
-                room -= len(chunk)
-                if room < 0:
-                    raise IntraFusionError(
-                        ErrorCode.UPLOAD_TOO_LARGE,
-                        f"The part reaches beyond the {found.length:,} bytes that were announced.",
-                        "Begin a new upload with the right Upload-Length.",
-                        length=found.length,
-                    )
-                buffer += chunk
-                if len(buffer) >= CHUNK:
-                    await run_in_threadpool(_flush, file, buffer)
-        except ClientDisconnect:
-            await run_in_threadpool(_flush, file, buffer)
-            raise
-        await run_in_threadpool(_flush, file, buffer)
 
+    def beyond(limit: int) -> IntraFusionError:
+        return IntraFusionError(
+            ErrorCode.UPLOAD_TOO_LARGE,
+            f"The part reaches beyond the {found.length:,} bytes that were announced.",
+            "Begin a new upload with the right Upload-Length.",
+            length=found.length,
+        )
 
-def _flush(file: BinaryIO, buffer: bytearray) -> None:
-    file.write(buffer)
-    file.flush()
-    buffer.clear()
+    parts = resources.parts
+    part = await run_in_threadpool(parts.append, found.id, offset)
+    try:
+        room = found.length - offset
+        async with FileWriter(part.write, room, chunk=parts.chunk, too_large=beyond) as writer:
+            try:
+                async for chunk in body.chunks():
+                    await writer.write(chunk)
+            except ClientDisconnect:
+                await writer.close()
+                raise
+    finally:
+        await run_in_threadpool(part.close)
 
 
 @router.delete(
@@ -228,13 +224,13 @@ def _flush(file: BinaryIO, buffer: bytearray) -> None:
 def give_up_upload(upload_id: str, resources: ResourcesDep, tenant: TenantDep) -> None:
     """Let go of an upload and of what has arrived."""
     uploads.delete_partial(
-        database=resources.database, blobs=resources.blobs, tenant=tenant, id=upload_id
+        database=resources.database, parts=resources.parts, tenant=tenant, id=upload_id
     )
 
 
 def _look(resources: Resources, tenant: str, upload_id: str) -> PartialUpload:
     return uploads.get_partial(
-        database=resources.database, blobs=resources.blobs, tenant=tenant, id=upload_id
+        database=resources.database, parts=resources.parts, tenant=tenant, id=upload_id
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,8 @@ from obstore.exceptions import NotFoundError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 CHUNK = 1024**2
+_SENT = 8 * CHUNK
+"""What of a large blob goes to an object store at once; all that is on its way is in memory."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class Blobs:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
 
+    def partials(self) -> list[Path]:
+        """All files that arrive in parts."""
+        return list(self.partial("").iterdir())
+
     def whole(self, path: Path) -> Incoming:
         """A file that has arrived in parts, hashed, to be kept like one that came at once."""
         with path.open("rb") as file:
@@ -90,7 +96,7 @@ class Blobs:
 
     def _put(self, path: Path, sha256: str) -> None:
         if self._folder is None:
-            obstore.put(self._store, _key(sha256), path)
+            obstore.put(self._store, _key(sha256), path, chunk_size=_SENT, max_concurrency=3)
             return
         target = self._folder / _key(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +156,29 @@ class Blobs:
             return False
         aside.unlink()
         return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store an object that is no blob."""
+        obstore.put(self._store, name, content, use_multipart=False)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The bytes of such an object, in chunks. Raises FileNotFoundError when there is none."""
+        for chunk in obstore.get(self._store, name).stream(min_chunk_size=CHUNK):
+            yield bytes(chunk)
+
+    def names(self, folder: str | None = None, *, before: datetime | None = None) -> list[str]:
+        """All that is kept, or in one folder of it, or only what was stored before that moment."""
+        return [
+            entry["path"]
+            for page in obstore.list(self._store, prefix=folder)
+            for entry in page
+            if before is None or entry["last_modified"] < before
+        ]
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects."""
+        if names:
+            obstore.delete(self._store, names)
 
     async def stream(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` to before `end`, in chunks of about a megabyte.

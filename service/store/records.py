@@ -217,7 +217,7 @@ class DeliveryRecord(Record):
 
 
 class PartialUploadRecord(Record):
-    """A file that arrives in parts; what has arrived of it lies in the blob store's spool."""
+    """A file that arrives in parts; service.store.parts has what has arrived of it."""
 
     __tablename__ = "partial_uploads"
 
@@ -230,6 +230,19 @@ class PartialUploadRecord(Record):
     created_at: Mapped[datetime] = mapped_column(index=True)
     upload_id: Mapped[str | None] = mapped_column(String(64))
     """The model or dataset that it became."""
+    finishing_until: Mapped[datetime | None]
+    """Until when no other request need try to make it what it becomes."""
+
+
+class PartRecord(Record):
+    """A part in an object store. No two of an upload begin at the same place."""
+
+    __tablename__ = "parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("partial_uploads.id"), primary_key=True)
+    begins: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    bytes: Mapped[int]
+    name: Mapped[str] = mapped_column(String(255))
 
 
 class TimingRecord(Record):

@@ -29,6 +29,20 @@ ON_BOTH_DATABASES = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], 
 """Marks tests that look at what databases do differently."""
 
 
+ON_BOTH_STORES = pytest.mark.parametrize("store", ["folder", "objects"], indirect=True)
+"""Marks tests that look at where bytes lie before they are whole."""
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of the bytes: empty for a folder, or a folder of a bucket."""
+    if getattr(request, "param", "folder") == "folder":
+        return ""
+    for name, value in request.getfixturevalue("object_store").items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{uuid.uuid4().hex}"
+
+
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
     """The address of the records: empty for SQLite, or a new database in PostgreSQL."""
@@ -39,11 +53,12 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, engine: str) -> Settings:
+def settings(tmp_path: Path, engine: str, store: str) -> Settings:
     """Settings of a fresh installation whose queue is away."""
     return Settings(
         home=tmp_path / "home",
         database_url=engine,
+        blob_url=store,
         redis_url=f"unix://{tmp_path}/no.sock",
         sandbox="off",
         keys="optional",

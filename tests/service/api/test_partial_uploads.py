@@ -6,10 +6,8 @@ import asyncio
 import base64
 import hashlib
 import socket
-import socketserver
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tusclient.client import TusClient
 
 from intrafusion.api import Model
@@ -27,8 +25,11 @@ from service.partial_uploads import remove_stale
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import Database, now
+from service.store.partial_uploads import claim_finish, delete_partial, release_finish
+from service.store.parts import parts_in
 from service.store.records import PartialUploadRecord
-from tests.service.conftest import DATASET, MODEL, safetensors, stored_files
+from tests.breaking import breaking
+from tests.service.conftest import DATASET, MODEL, ON_BOTH_STORES, safetensors
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = TUS | {"Content-Type": "application/offset+octet-stream"}
@@ -67,7 +68,8 @@ def test_the_tus_client_uploads_in_parts(live: httpx.Client, tmp_path: Path) -> 
     assert model["name"] == "net.safetensors"
 
 
-def test_a_broken_connection_keeps_what_arrived(live: httpx.Client, settings: Settings) -> None:
+@ON_BOTH_STORES
+def test_a_broken_connection_keeps_what_arrived(live: httpx.Client, blobs: Blobs) -> None:
     where = begin(live, len(LARGE))
     address = urlsplit(str(live.base_url))
     head = (
@@ -85,9 +87,12 @@ def test_a_broken_connection_keeps_what_arrived(live: httpx.Client, settings: Se
     done = send(live, where, arrived, LARGE[arrived:])
     assert done.status_code == 204, done.text
     assert done.headers["Content-Location"].startswith("/v1/models/model_")
-    assert [path.name for path in stored_files(settings)] == [hashlib.sha256(LARGE).hexdigest()]
+    assert [name.rpartition("/")[2] for name in blobs.names()] == [
+        hashlib.sha256(LARGE).hexdigest()
+    ]
 
 
+@ON_BOTH_STORES
 def test_samples_arrive_in_parts_too(api: TestClient) -> None:
     where = begin(api, len(DATASET), kind="dataset")
     answer = send(api, where, 0, DATASET[:50])
@@ -99,6 +104,7 @@ def test_samples_arrive_in_parts_too(api: TestClient) -> None:
     assert again.headers["Content-Location"] == done.headers["Content-Location"]
 
 
+@ON_BOTH_STORES
 def test_a_part_at_the_wrong_place_is_refused(api: TestClient) -> None:
     where = begin(api, len(MODEL))
     send(api, where, 0, MODEL[:10])
@@ -110,14 +116,13 @@ def test_a_part_at_the_wrong_place_is_refused(api: TestClient) -> None:
     assert int(api.head(where, headers=TUS).headers["Upload-Offset"]) <= len(MODEL)
 
 
-def test_what_is_no_model_is_refused_at_its_end_and_gone(
-    api: TestClient, settings: Settings
-) -> None:
+@ON_BOTH_STORES
+def test_what_is_no_model_is_refused_at_its_end_and_gone(api: TestClient, blobs: Blobs) -> None:
     where = begin(api, 9)
     refusal = send(api, where, 0, b"\x80\x04 pickle"[:9])
     assert (refusal.status_code, refusal.json()["code"]) == (415, "unsafe_pickle")
     assert api.head(where, headers=TUS).status_code == 404
-    assert stored_files(settings) == []
+    assert blobs.names() == []
 
 
 @pytest.mark.parametrize(
@@ -144,14 +149,16 @@ def test_a_body_of_another_kind_is_no_part(api: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "not_a_part")
 
 
-def test_an_upload_is_given_up(api: TestClient, settings: Settings) -> None:
+@ON_BOTH_STORES
+def test_an_upload_is_given_up(api: TestClient, blobs: Blobs) -> None:
     where = begin(api, len(MODEL))
     send(api, where, 0, MODEL[:10])
     assert api.delete(where, headers=TUS).status_code == 204
     assert api.get(where).status_code == 404
-    assert stored_files(settings) == []
+    assert blobs.names() == []
 
 
+@ON_BOTH_STORES
 def test_old_unfinished_uploads_go(
     api: TestClient, database: Database, blobs: Blobs, settings: Settings
 ) -> None:
@@ -163,9 +170,40 @@ def test_old_unfinished_uploads_go(
             .where(PartialUploadRecord.id == old.rpartition("/")[2])
             .values(created_at=moment)
         )
-    assert remove_stale(database=database, blobs=blobs, settings=settings) == 1
+    assert remove_stale(database=database, parts=parts_in(blobs, database), settings=settings) == 1
     assert api.get(old).status_code == 404
     assert api.get(young).status_code == 200
+
+
+@ON_BOTH_STORES
+def test_parts_that_nobody_recorded_go_when_they_are_old(
+    api: TestClient, database: Database, blobs: Blobs, settings: Settings
+) -> None:
+    where = begin(api, 10)
+    send(api, where, 0, MODEL[:5])
+    with database.write() as session:  # as if the process had been killed before it removed them
+        delete_partial(session, where.rpartition("/")[2])
+    assert len(blobs.names()) == 1
+    parts = parts_in(blobs, database)
+    remove_stale(database=database, parts=parts, settings=settings)
+    assert len(blobs.names()) == 1
+    at_once = settings.model_copy(update={"partial_hours": 1e-9})
+    remove_stale(database=database, parts=parts, settings=at_once)
+    assert blobs.names() == []
+
+
+@ON_BOTH_STORES
+def test_a_file_is_checked_by_one_request_at_a_time(api: TestClient, database: Database) -> None:
+    where = begin(api, len(MODEL))
+    with database.write() as session:
+        assert claim_finish(session, where.rpartition("/")[2], seconds=60)
+    answer = send(api, where, 0, MODEL)
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert int(api.head(where, headers=TUS).headers["Upload-Offset"]) == len(MODEL)
+    with database.write() as session:
+        release_finish(session, where.rpartition("/")[2])
+    done = send(api, where, len(MODEL), b"")
+    assert done.headers["Content-Location"].startswith("/v1/models/model_")
 
 
 def test_the_server_says_what_it_can(api: TestClient) -> None:
@@ -195,46 +233,6 @@ def test_a_host_without_the_parts_says_so_and_begins_no_others(
     assert api.delete(where, headers=TUS).status_code == 204
 
 
-@contextmanager
-def breaking(url: str, passed: list[int], *allowed: int) -> Iterator[str]:
-    """A proxy before `url` that cuts each of its first connections after so many bytes sent.
-
-    `passed` gets the bytes that each connection brought.
-    """
-    budgets = iter(allowed)
-    address = urlsplit(url)
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            left, brought = next(budgets, None), 0
-            with socket.create_connection((address.hostname or "", address.port or 0)) as server:
-                answers = threading.Thread(target=forward, args=(server, self.request))
-                answers.start()
-                while chunk := self.request.recv(65536):
-                    if left is not None:
-                        left -= len(chunk)
-                        if left < 0:
-                            break
-                    server.sendall(chunk)
-                    brought += len(chunk)
-                passed.append(brought)
-                server.shutdown(socket.SHUT_WR)
-                self.request.shutdown(socket.SHUT_RDWR)
-                answers.join()
-
-    def forward(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while chunk := source.recv(65536):
-                target.sendall(chunk)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{proxy.server_address[1]}"
-        proxy.shutdown()
-        thread.join()
-
-
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_the_client_goes_on_with_a_large_file_where_it_broke_off(
     kind: type[Client] | type[AsyncClient],
@@ -246,7 +244,7 @@ def test_the_client_goes_on_with_a_large_file_where_it_broke_off(
     path = tmp_path / "net.safetensors"
     path.write_bytes(LARGE)
     passed: list[int] = []
-    with breaking(str(live.base_url), passed, 150_000, 150_000) as url:
+    with breaking([str(live.base_url)], passed, 150_000, 150_000) as url:
         if kind is Client:
             with Client(url) as client:
                 model = client.upload_model(path)
@@ -261,3 +259,29 @@ def test_the_client_goes_on_with_a_large_file_where_it_broke_off(
 async def upload_asynchronously(url: str, path: Path) -> Model:
     async with AsyncClient(url) as client:
         return await client.upload_model(path)
+
+
+def test_the_client_waits_while_another_request_checks_a_large_file(
+    live: httpx.Client, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploading, "LARGE", len(LARGE))
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(LARGE)
+
+    def claim() -> None:
+        """As soon as there is an upload, as if a host died that was checking it."""
+        upload = None
+        while upload is None:
+            with database.read() as session:
+                upload = session.scalar(select(PartialUploadRecord.id))
+        with database.write() as session:
+            assert claim_finish(session, upload, seconds=3)
+
+    with breaking([str(live.base_url)], [], 150_000) as url, ThreadPoolExecutor(1) as pool:
+        claimed = pool.submit(claim)
+        with Client(url, patience=1) as client:
+            began = time.monotonic()
+            model = client.upload_model(path)
+    claimed.result()
+    assert model.sha256 == hashlib.sha256(LARGE).hexdigest()
+    assert time.monotonic() - began > 2

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,19 +12,7 @@ import pytest
 from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.database import now
-from tests.service.conftest import stored_files
-
-
-@pytest.fixture(params=["folder", "s3"])
-def blobs(
-    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> Blobs:
-    """Both kinds of store: a local folder, and a bucket of a server that speaks S3."""
-    if request.param == "folder":
-        return Blobs(settings.blobs, spool=settings.home / "incoming")
-    for name, value in request.getfixturevalue("object_store").items():
-        monkeypatch.setenv(name, value)
-    return Blobs(f"s3://bucket/{uuid.uuid4().hex}", spool=settings.home / "incoming")
+from tests.service.conftest import ON_BOTH_STORES, stored_files
 
 
 @pytest.fixture
@@ -41,6 +28,7 @@ def read(blobs: Blobs, sha256: str, start: int, end: int) -> bytes:
     return asyncio.run(collect())
 
 
+@ON_BOTH_STORES
 def test_bytes_come_back_by_their_sha256(blobs: Blobs) -> None:
     content = bytes(range(256)) * 20_000
     blob = blobs.adopt(io.BytesIO(content))
@@ -51,6 +39,7 @@ def test_bytes_come_back_by_their_sha256(blobs: Blobs) -> None:
     assert read(blobs, blob.sha256, 7, 7) == b""
 
 
+@ON_BOTH_STORES
 def test_nothing_stays_of_bytes_that_are_not_kept(blobs: Blobs, settings: Settings) -> None:
     def break_off() -> None:
         with blobs.begin() as incoming:
@@ -74,12 +63,14 @@ def test_leftovers_of_a_killed_process_are_cleaned(folder: Blobs, settings: Sett
     assert [path.name for path in stored_files(settings)] == [kept.sha256]
 
 
+@ON_BOTH_STORES
 def test_fetch_puts_the_blob_in_place(blobs: Blobs, tmp_path: Path) -> None:
     blob = blobs.adopt(io.BytesIO(b"content"))
     blobs.fetch(blob.sha256, tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == b"content"
 
 
+@ON_BOTH_STORES
 def test_a_missing_blob_is_file_not_found(blobs: Blobs, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         blobs.fetch("0" * 64, tmp_path / "here")
@@ -88,10 +79,12 @@ def test_a_missing_blob_is_file_not_found(blobs: Blobs, tmp_path: Path) -> None:
         read(blobs, "0" * 64, 0, 1)
 
 
+@ON_BOTH_STORES
 def test_a_store_that_is_well_answers(blobs: Blobs) -> None:
     blobs.ping()
 
 
+@ON_BOTH_STORES
 def test_old_blobs_are_listed_and_removed_and_new_ones_stay(blobs: Blobs) -> None:
     blob = blobs.adopt(io.BytesIO(b"content"))
     earlier, later = now() - timedelta(hours=1), now() + timedelta(hours=1)
@@ -103,6 +96,7 @@ def test_old_blobs_are_listed_and_removed_and_new_ones_stay(blobs: Blobs) -> Non
     assert list(blobs.list_old(before=later)) == []
 
 
+@ON_BOTH_STORES
 def test_a_large_blob_goes_to_the_store_in_parts(blobs: Blobs, tmp_path: Path) -> None:
     content = bytes(range(256)) * 120_000  # more than one part of a multipart upload
     blob = blobs.adopt(io.BytesIO(content))
@@ -110,6 +104,7 @@ def test_a_large_blob_goes_to_the_store_in_parts(blobs: Blobs, tmp_path: Path) -
     assert (tmp_path / "here").read_bytes() == content
 
 
+@ON_BOTH_STORES
 def test_only_an_object_store_gives_links(blobs: Blobs) -> None:
     blob = blobs.adopt(io.BytesIO(b"content"))
     link = blobs.link(blob.sha256, seconds=60)
