@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def postgresql() -> Iterator[str]:
         _wait_for(lambda: bool(psycopg.connect(f"host={folder} user=postgres").close()) or True)
         yield str(folder)
     finally:
-        server.terminate()
+        postmaster = int((data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGQUIT)  # at once: what it would still write is thrown away
         server.wait(20)
         shutil.rmtree(folder, ignore_errors=True)
 
