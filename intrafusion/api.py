@@ -222,6 +222,9 @@ class Job(ResponseModel):
     id: str
     status: JobStatus
     model: str
+    model_name: str | None = Field(
+        default=None, description="The model's file name as the job was submitted."
+    )
     spec: dict[str, Any] = Field(description="The CompressionSpec, defaults filled in.")
     calibration: str | None = None
     evaluation: str | None = None

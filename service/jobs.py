@@ -130,6 +130,7 @@ def job_of(record: JobRecord) -> Job:
             "id": record.id,
             "status": record.status,
             "model": record.model_id,
+            "model_name": record.model_name,
             "spec": request["spec"],
             "calibration": record.calibration_id,
             "evaluation": record.evaluation_id,

@@ -60,13 +60,14 @@ def submit_job(
                 known = find_key(session, idempotency_key, tenant=tenant, hours=idempotency_hours)
                 if known is not None:
                     return _repeated(session, known.job_id, known.body_sha256 == digest)
-            _check(session, request, tenant)
+            model = _check(session, request, tenant)
             _check_room(session, tenant, quota)
             record = store.add_job(
                 session,
                 id=new_id("job"),
                 tenant=tenant,
                 model_id=request.model,
+                model_name=model.name,
                 calibration_id=request.calibration,
                 evaluation_id=request.evaluation,
                 method=request.spec.method,
@@ -161,7 +162,8 @@ def _repeated(session: Session, job_id: str, same_body: bool) -> Submission:
     return Submission(job_of(record), new=False)
 
 
-def _check(session: Session, request: JobRequest, tenant: str) -> None:
+def _check(session: Session, request: JobRequest, tenant: str) -> ModelRecord:
+    """The model, if the request asks for what can be done with it."""
     model = find_upload(session, ModelRecord, request.model, tenant=tenant)
     if model is None:
         raise _missing("model", request.model)
@@ -201,6 +203,7 @@ def _check(session: Session, request: JobRequest, tenant: str) -> None:
             'Add "input_shapes", such as [[1, 3, 224, 224]] (--input-shape on the command line), '
             "or calibration or evaluation data.",
         )
+    return model
 
 
 def _check_room(session: Session, tenant: str, quota: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,7 +22,6 @@ from service.store.uploads import (
     count_stored_bytes,
     delete_upload,
     find_by_sha256,
-    find_names,
     find_reader,
     find_upload,
     list_uploads,
@@ -107,12 +106,6 @@ class Uploads(Generic[Upload, Described]):
         """The upload with this id. Raises `NOT_FOUND`."""
         with database.read() as session:
             return self._described(self._find(session, id, tenant))
-
-    def names(self, *, database: Database, tenant: str, ids: Collection[str]) -> dict[str, str]:
-        """What people call the uploads with these ids: their id if deleted or without a name."""
-        with database.read() as session:
-            known = find_names(session, self.table, ids, tenant=tenant)
-        return {each: known.get(each) or each for each in ids}
 
     def page(
         self,

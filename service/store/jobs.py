@@ -62,6 +62,7 @@ def add_job(
     id: str,  # noqa: A002
     tenant: str,
     model_id: str,
+    model_name: str | None,
     calibration_id: str | None,
     evaluation_id: str | None,
     method: str,
@@ -77,6 +78,7 @@ def add_job(
         tenant=tenant,
         status="queued",
         model_id=model_id,
+        model_name=model_name,
         calibration_id=calibration_id,
         evaluation_id=evaluation_id,
         method=method,

@@ -121,6 +121,7 @@ class JobRecord(Record):
     status: Mapped[str] = mapped_column(String(16))
     model_id: Mapped[str] = mapped_column(String(64), index=True)
     """Not a foreign key, like those of the datasets: an ended job outlives what it read."""
+    model_name: Mapped[str | None] = mapped_column(String(255))
     calibration_id: Mapped[str | None] = mapped_column(String(64), index=True)
     evaluation_id: Mapped[str | None] = mapped_column(String(64), index=True)
     method: Mapped[str] = mapped_column(String(64))

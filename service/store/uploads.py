@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -65,14 +65,6 @@ def find_inspection(session: Session, model_id: str) -> dict[str, Any] | None:
 def keep_inspection(session: Session, model_id: str, found: dict[str, Any]) -> None:
     """Note what a worker found in a model, unless the model was deleted meanwhile."""
     session.execute(update(ModelRecord).where(ModelRecord.id == model_id).values(inspection=found))
-
-
-def find_names(
-    session: Session, table: type[Upload], ids: Collection[str], *, tenant: str
-) -> dict[str, str | None]:
-    """The file name of each of the tenant's uploads with these ids, by id."""
-    query = select(table.id, table.name).where(table.tenant == tenant, table.id.in_(ids))
-    return {row.id: row.name for row in session.execute(query)}
 
 
 def list_uploads(

@@ -21,7 +21,6 @@ from service.api.compress import FORM_FILES, submit_form
 from service.api.deps import Resources, ResourcesDep
 from service.auth import COOKIE, authenticate, refuse_other_sites
 from service.form_files import Layout, receive_form
-from service.models import MODELS
 from service.store.jobs import JobFilter
 from service.web import forms, words
 from service.web.charts import Point, curve, group_bars
@@ -80,11 +79,9 @@ def list_jobs(
     page = jobs.list_jobs(
         database=resources.database, tenant=tenant, cursor=cursor, limit=_ON_PAGE, only=only
     )
-    names = _model_names(resources, tenant, page.data)
     return render(
         "jobs.html",
         page=page,
-        names=names,
         status=status,
         label=label,
         states=_STATES,
@@ -153,16 +150,13 @@ async def show_job(
     job_id: str, request: Request, resources: ResourcesDep, tenant: VisitorDep
 ) -> Response:
     """One job: its progress, or what came of it."""
-    job, events, artifacts, name, alike = await run_in_threadpool(
-        _look_at, resources, tenant, job_id
-    )
+    job, events, artifacts, alike = await run_in_threadpool(_look_at, resources, tenant, job_id)
     report = await _read(resources, artifacts, REPORT_FILE, CompressionReport)
     plan = await _read(resources, artifacts, PLAN_FILE, PlanReport)
     told = report or plan
     return render(
         "job.html",
         job=job,
-        name=name,
         events=events,
         artifacts=artifacts,
         report=report,
@@ -173,7 +167,7 @@ async def show_job(
     )
 
 
-Seen = tuple[Job, list[Event], list[Artifact], str, list[Job]]
+Seen = tuple[Job, list[Event], list[Artifact], list[Job]]
 
 
 def _look_at(resources: Resources, tenant: str, job_id: str) -> Seen:
@@ -188,14 +182,7 @@ def _look_at(resources: Resources, tenant: str, job_id: str) -> Seen:
         limit=_ON_CURVE,
         only=JobFilter(statuses=("succeeded",), model=job.model),
     )
-    names = _model_names(resources, tenant, [job])
-    return job, events.data, artifacts.data, names[job.model], alike.data
-
-
-def _model_names(resources: Resources, tenant: str, found: Iterable[Job]) -> dict[str, str]:
-    """What people call the models of these jobs."""
-    ids = {job.model for job in found}
-    return MODELS.names(database=resources.database, tenant=tenant, ids=ids)
+    return job, events.data, artifacts.data, alike.data
 
 
 async def _read(

@@ -16,7 +16,7 @@ from service.store import jobs
 from service.store.database import Database, now
 from service.store.events import add_event
 from service.store.records import IdempotencyRecord
-from tests.service.conftest import DATASET, MODEL, upload
+from tests.service.conftest import DATASET, MODEL, queued, settle, upload
 
 
 @pytest.fixture
@@ -60,6 +60,18 @@ def test_a_job_is_queued_while_the_queue_is_away(api: TestClient, body: dict[str
     assert job["attempt"] == 0
     assert api.get(answer.headers["Location"]).json() == job
     assert api.get("/v1/jobs").json()["data"] == [job]
+
+
+def test_a_job_knows_the_name_of_its_network_when_that_is_gone(
+    api: TestClient, database: Database
+) -> None:
+    model = upload(api, "models", MODEL, name="net.safetensors")
+    job = queued(api, model=model)
+    settle(database, job, error={"title": "x", "status": 500, "code": "x", "detail": "x"})
+    assert api.delete(f"/v1/models/{model}").status_code == 204
+    assert api.get(f"/v1/jobs/{job}").json()["model_name"] == "net.safetensors"
+    assert api.get("/v1/jobs").json()["data"][0]["model_name"] == "net.safetensors"
+    assert "net.safetensors" in api.get("/jobs").text
 
 
 def test_the_same_key_and_body_give_the_same_job(api: TestClient, body: dict[str, Any]) -> None:

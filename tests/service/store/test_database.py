@@ -38,7 +38,8 @@ def test_jobs_of_an_older_version_are_kept(settings: Settings) -> None:
     moment = "2026-01-01 00:00:00"
     with database.write() as session:
         session.execute(
-            text("INSERT INTO models VALUES ('model_1', 'a', 1, 'x', NULL, :at)"), {"at": moment}
+            text("INSERT INTO models VALUES ('model_1', 'a', 1, 'x', 'net.pt', :at)"),
+            {"at": moment},
         )
         request = '{"spec": {"method": "prune"}, "metadata": {"commit": "abc"}}'
         session.execute(
@@ -55,6 +56,7 @@ def test_jobs_of_an_older_version_are_kept(settings: Settings) -> None:
     with database.read() as session:
         record = session.get(JobRecord, "job_1")
         assert record is not None
+        assert record.model_name == "net.pt"
         assert (record.method, record.request["metadata"]) == ("prune", {"commit": "abc"})
         found = list_jobs(
             session,
