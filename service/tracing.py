@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.errors import ErrorCode, IntraFusionError, how_to_install
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,7 +51,7 @@ def _needed() -> Iterator[None]:
         raise IntraFusionError(
             ErrorCode.ENGINE_MISSING,
             f"{named} asks for traces, which need {missing.name}, and that is not installed.",
-            f"Install it with 'intrafusion[tracing]', or unset {named}.",
+            f"Install it, or unset {named}: {how_to_install('tracing')}.",
         ) from missing
 
 

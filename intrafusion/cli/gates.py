@@ -11,7 +11,7 @@ from rich.table import Table
 
 from intrafusion.api import GateCheck, GateOutcome, Gates
 from intrafusion.cli.exits import Exit
-from intrafusion.cli.options import flag_error
+from intrafusion.cli.meaning import flag_error
 from intrafusion.errors import ErrorCode, IntraFusionError
 
 _PANEL = "Gates"

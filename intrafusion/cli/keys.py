@@ -15,7 +15,7 @@ from rich.table import Table
 
 from intrafusion.cli import options as o
 from intrafusion.cli.exits import EXIT_CODES, reported
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.errors import ErrorCode, IntraFusionError, how_to_install
 
 if TYPE_CHECKING:
     from service.store.database import Database
@@ -116,7 +116,7 @@ def _records(home: Path) -> Iterator[Database]:
         raise IntraFusionError(
             ErrorCode.ENGINE_MISSING,
             f"Keys need {missing.name}, which is not installed.",
-            "Install the server: pip install 'intrafusion[service]'.",
+            f"Install the server: {how_to_install('service')}.",
         ) from missing
     database = open_database(home)
     try:

@@ -12,11 +12,12 @@ import intrafusion
 from intrafusion.cli import gates as g
 from intrafusion.cli import options as o
 from intrafusion.cli import tables
+from intrafusion.cli.asked import Asked, asks
 from intrafusion.cli.exits import reported
+from intrafusion.cli.meaning import build_description
 from intrafusion.cli.progress import shown_progress
 from intrafusion.cli.showing import show, warn, write
-from intrafusion.dry_run import check_plannable
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.errors import ErrorCode, IntraFusionError, how_to_install
 from intrafusion.gates import check_gates
 from intrafusion.report import PlanReport
 from intrafusion.spec import ModelDescription
@@ -40,9 +41,7 @@ def inspect(
 
         intrafusion inspect examples/fashion_vgg.pt --input-shape 1,1,28,28
     """
-    description = o.build_description(
-        input_shape, input_dtype, architecture, architecture_arguments
-    )
+    description = build_description(input_shape, input_dtype, architecture, architecture_arguments)
     report = intrafusion.inspect(_load(model, description))
     console = Console()
     if as_json:
@@ -61,47 +60,8 @@ def inspect(
 
 
 @reported
-def compress(
-    model: o.ModelFile,
-    output: o.Output = None,
-    input_shape: o.InputShape = None,
-    input_dtype: o.InputDtype = None,
-    architecture: o.ArchitectureName = None,
-    architecture_arguments: o.ArchitectureArguments = None,
-    calibration: o.Calibration = None,
-    evaluation: o.Evaluation = None,
-    method: o.Method = o.SPEC_DEFAULTS.method,
-    sparsity: o.Sparsity = None,
-    parameters: o.Parameters = None,
-    macs: o.Macs = None,
-    latency: o.Latency = None,
-    max_accuracy_drop: o.MaxAccuracyDrop = None,
-    max_output_distance: o.MaxOutputDistance = None,
-    minimise: o.Minimise = o.SPEC_DEFAULTS.minimise,
-    allocation: o.Allocation = o.SPEC_DEFAULTS.allocation,
-    importance: o.Importance = o.SPEC_DEFAULTS.importance,
-    target: o.Target = o.SPEC_DEFAULTS.target,
-    source_mass: o.SourceMass = o.SPEC_DEFAULTS.source_mass,
-    target_mass: o.TargetMass = o.SPEC_DEFAULTS.target_mass,
-    distance: o.Distance = o.SPEC_DEFAULTS.distance,
-    producers: o.Producers = o.SPEC_DEFAULTS.producers,
-    compensation: o.Compensation = o.SPEC_DEFAULTS.compensation,
-    include: o.Include = None,
-    exclude: o.Exclude = None,
-    group_sparsity: o.GroupSparsity = None,
-    attention: o.Attention = "width",
-    joint_steps: o.JointSteps = None,
-    steps: o.Steps = o.SPEC_DEFAULTS.steps,
-    round_to: o.RoundTo = None,
-    seed: o.Seed = o.SPEC_DEFAULTS.seed,
-    gate_accuracy_drop: g.GateAccuracyDrop = None,
-    min_speedup: g.MinSpeedup = None,
-    max_bytes: g.MaxBytes = None,
-    report: o.ReportFile = None,
-    dry_run: o.DryRun = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-) -> None:
+@asks
+def compress(asked: Asked) -> None:
     """Compress a network in this process.
 
     With --calibration the layers are refitted on those samples, which is where most of the
@@ -121,59 +81,24 @@ def compress(
         intrafusion compress net.safetensors -o small.safetensors \\
           --architecture torchvision/resnet18 --input-shape 1,3,224,224
     """
-    spec = o.build_spec(
-        method=method,
-        sparsity=sparsity,
-        parameters=parameters,
-        macs=macs,
-        latency=latency,
-        max_accuracy_drop=max_accuracy_drop,
-        max_output_distance=max_output_distance,
-        minimise=minimise,
-        allocation=allocation,
-        importance=importance,
-        target=target,
-        source_mass=source_mass,
-        target_mass=target_mass,
-        distance=distance,
-        producers=producers,
-        compensation=compensation,
-        include=include or [],
-        exclude=exclude or [],
-        group_sparsity=o.pairs(group_sparsity),
-        attention=attention,
-        joint_steps=joint_steps,
-        steps=steps,
-        round_to=round_to,
-        seed=seed,
-    )
-    gates = g.build_gates(
-        gate_accuracy_drop, min_speedup, max_bytes, can_measure=evaluation is not None
-    )
-    description = o.build_description(
-        input_shape, input_dtype, architecture, architecture_arguments
-    )
-    if dry_run:
-        check_plannable(spec, gates)
-    target_file = None if dry_run else _required(output)
-    fitted_on = intrafusion.load_dataset(calibration) if calibration else None
-    measured_on = intrafusion.load_dataset(evaluation) if evaluation else None
-    program = _load(model, description, fitted_on or measured_on)
-    with shown_progress(quiet) as listener:
+    target_file = None if asked.dry_run else _required(asked.output)
+    fitted_on = intrafusion.load_dataset(asked.calibration) if asked.calibration else None
+    measured_on = intrafusion.load_dataset(asked.evaluation) if asked.evaluation else None
+    program = _load(asked.model, asked.description, fitted_on or measured_on)
+    with shown_progress(asked.quiet) as listener:
         if target_file is None:
-            _show_plan(
-                intrafusion.plan(program, spec, fitted_on, progress=listener), report, as_json
-            )
+            _show_plan(intrafusion.plan(program, asked.spec, fitted_on, progress=listener), asked)
             return
         result = intrafusion.compress(
-            program, spec, calibration=fitted_on, evaluation=measured_on, progress=listener
+            program, asked.spec, calibration=fitted_on, evaluation=measured_on, progress=listener
         )
     result.program.save(target_file)
-    measured = result.report.with_file_bytes(model.stat().st_size, target_file.stat().st_size)
-    write(measured, report)
-    outcome = None if gates is None else check_gates(gates, measured)
+    sizes = asked.model.stat().st_size, target_file.stat().st_size
+    measured = result.report.with_file_bytes(*sizes)
+    write(measured, asked.report)
+    outcome = None if asked.gates is None else check_gates(asked.gates, measured)
     console = Console()
-    if as_json:
+    if asked.as_json:
         console.out(measured.model_dump_json(), highlight=False)
     else:
         show(measured)
@@ -208,7 +133,7 @@ def serve(
         raise IntraFusionError(
             ErrorCode.ENGINE_MISSING,
             f"The server needs {missing.name}, which is not installed.",
-            "Install everything: pip install 'intrafusion[all]'.",
+            f"Install everything: {how_to_install('all')}.",
         ) from missing
     embedded.serve(host=host, port=port, home=home)
 
@@ -223,9 +148,9 @@ def _required(output: Path | None) -> Path:
     return output
 
 
-def _show_plan(plan: PlanReport, report: Path | None, as_json: bool) -> None:
-    write(plan, report)
-    if as_json:
+def _show_plan(plan: PlanReport, asked: Asked) -> None:
+    write(plan, asked.report)
+    if asked.as_json:
         Console().out(plan.model_dump_json(), highlight=False)
     else:
         show(plan)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from intrafusion.api import Event, Job, JobRequest, JobStatus, Output
 from intrafusion.cli import gates as g
 from intrafusion.cli import options as o
+from intrafusion.cli import tables
+from intrafusion.cli.asked import Asked, asks
 from intrafusion.cli.exits import Exit, reported
+from intrafusion.cli.meaning import labels
 from intrafusion.cli.progress import shown_progress
 from intrafusion.cli.showing import show, write
 from intrafusion.client import Client, error_of
-from intrafusion.dry_run import check_plannable
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.report import Progress
 
@@ -31,46 +33,9 @@ _OUTPUT_OF: dict[str, Output] = {
 
 
 @reported
+@asks
 def submit(
-    model: o.ModelFile,
-    output: o.Output = None,
-    input_shape: o.InputShape = None,
-    input_dtype: o.InputDtype = None,
-    architecture: o.ArchitectureName = None,
-    architecture_arguments: o.ArchitectureArguments = None,
-    calibration: o.Calibration = None,
-    evaluation: o.Evaluation = None,
-    method: o.Method = o.SPEC_DEFAULTS.method,
-    sparsity: o.Sparsity = None,
-    parameters: o.Parameters = None,
-    macs: o.Macs = None,
-    latency: o.Latency = None,
-    max_accuracy_drop: o.MaxAccuracyDrop = None,
-    max_output_distance: o.MaxOutputDistance = None,
-    minimise: o.Minimise = o.SPEC_DEFAULTS.minimise,
-    allocation: o.Allocation = o.SPEC_DEFAULTS.allocation,
-    importance: o.Importance = o.SPEC_DEFAULTS.importance,
-    target: o.Target = o.SPEC_DEFAULTS.target,
-    source_mass: o.SourceMass = o.SPEC_DEFAULTS.source_mass,
-    target_mass: o.TargetMass = o.SPEC_DEFAULTS.target_mass,
-    distance: o.Distance = o.SPEC_DEFAULTS.distance,
-    producers: o.Producers = o.SPEC_DEFAULTS.producers,
-    compensation: o.Compensation = o.SPEC_DEFAULTS.compensation,
-    include: o.Include = None,
-    exclude: o.Exclude = None,
-    group_sparsity: o.GroupSparsity = None,
-    attention: o.Attention = "width",
-    joint_steps: o.JointSteps = None,
-    steps: o.Steps = o.SPEC_DEFAULTS.steps,
-    round_to: o.RoundTo = None,
-    seed: o.Seed = o.SPEC_DEFAULTS.seed,
-    gate_accuracy_drop: g.GateAccuracyDrop = None,
-    min_speedup: g.MinSpeedup = None,
-    max_bytes: g.MaxBytes = None,
-    report: o.ReportFile = None,
-    dry_run: o.DryRun = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    asked: Asked,
     server: o.Server = o.DEFAULT_SERVER,
     api_key: o.ApiKey = None,
     wait_for_it: Annotated[
@@ -80,6 +45,16 @@ def submit(
         ),
     ] = False,
     timeout: o.Timeout = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help=f"A form in which the network is wanted: {', '.join(_OUTPUT_OF.values())}; "
+            "repeatable. That of -o, or else torchscript and safetensors, unless given.",
+            rich_help_panel="Results",
+        ),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,62 +88,29 @@ def submit(
 
         intrafusion submit net.pt --calibration samples.npz --macs 0.5 --dry-run
     """
-    request_spec = o.build_spec(
-        method=method,
-        sparsity=sparsity,
-        parameters=parameters,
-        macs=macs,
-        latency=latency,
-        max_accuracy_drop=max_accuracy_drop,
-        max_output_distance=max_output_distance,
-        minimise=minimise,
-        allocation=allocation,
-        importance=importance,
-        target=target,
-        source_mass=source_mass,
-        target_mass=target_mass,
-        distance=distance,
-        producers=producers,
-        compensation=compensation,
-        include=include or [],
-        exclude=exclude or [],
-        group_sparsity=o.pairs(group_sparsity),
-        attention=attention,
-        joint_steps=joint_steps,
-        steps=steps,
-        round_to=round_to,
-        seed=seed,
-    )
-    gates = g.build_gates(
-        gate_accuracy_drop, min_speedup, max_bytes, can_measure=evaluation is not None
-    )
-    description = o.build_description(
-        input_shape, input_dtype, architecture, architecture_arguments
-    )
-    if dry_run:
-        check_plannable(request_spec, gates)
-    outputs = [_output_of(output)] if output else list(_OUTPUT_OF.values())
+    outputs = _outputs(asked.output, formats or [])
     with Client(server, api_key=api_key) as client:
         request = JobRequest(
-            **dict(description),
-            model=client.upload_model(model).id,
-            spec=request_spec,
-            calibration=client.upload_dataset(calibration).id if calibration else None,
-            evaluation=client.upload_dataset(evaluation).id if evaluation else None,
-            gates=gates,
-            outputs=outputs,
-            dry_run=dry_run,
-            metadata=o.labels(metadata),
+            **dict(asked.description),
+            model=client.upload_model(asked.model).id,
+            spec=asked.spec,
+            calibration=client.upload_dataset(asked.calibration).id if asked.calibration else None,
+            evaluation=client.upload_dataset(asked.evaluation).id if asked.evaluation else None,
+            gates=asked.gates,
+            dry_run=asked.dry_run,
+            metadata=labels(metadata),
         )
+        if outputs:
+            request = request.model_copy(update={"outputs": outputs})
         job = client.submit(request, idempotency_key=idempotency_key)
-        if not (wait_for_it or output or report or dry_run):
-            _print_job(job, as_json)
+        if not (wait_for_it or asked.output or asked.report or asked.dry_run):
+            _print_job(job, asked.as_json)
             return
-        Console(stderr=True, quiet=quiet).print(f"job {job.id}", highlight=False)
-        _follow(client, job.id, timeout=timeout, quiet=quiet)
-        if output and not dry_run:
-            client.download(job.id, f"model{output.suffix}", output)
-        _finish(client, job.id, report, as_json)
+        Console(stderr=True, quiet=asked.quiet).print(f"job {job.id}", highlight=False)
+        _follow(client, job.id, timeout=timeout, quiet=asked.quiet)
+        if asked.output and not asked.dry_run:
+            client.download(job.id, f"model{asked.output.suffix}", asked.output)
+        _finish(client, job.id, asked.report, asked.as_json)
 
 
 @reported
@@ -252,11 +194,11 @@ def jobs(
 
         intrafusion jobs --status failed --metadata branch=main --json
     """
-    labels = o.labels(metadata)
+    only = labels(metadata)
     with Client(server, api_key=api_key) as client:
         found = list(
             islice(
-                client.jobs(status=_status(status), model=model, method=method, metadata=labels),
+                client.jobs(status=_status(status), model=model, method=method, metadata=only),
                 limit,
             )
         )
@@ -266,12 +208,7 @@ def jobs(
             json.dumps({"data": [job.model_dump(mode="json") for job in found]}), highlight=False
         )
         return
-    table = Table("job", "status", "attempt", "queued")
-    for column in table.columns:
-        column.no_wrap = True
-    for job in found:
-        table.add_row(job.id, job.status, str(job.attempt), f"{job.queued_at:%Y-%m-%d %H:%M:%S}")
-    console.print(table)
+    console.print(tables.jobs(found))
 
 
 @reported
@@ -373,6 +310,20 @@ def _finish(client: Client, job_id: str, report_file: Path | None, as_json: bool
         show(report)
     g.print_gates(job.gates)
     g.leave_if_missed(job.gates)
+
+
+def _outputs(path: Path | None, formats: Sequence[str]) -> list[Output]:
+    """The forms to ask for, that of the file first; none for what a job makes by itself."""
+    known = {str(output): output for output in _OUTPUT_OF.values()}
+    for name in formats:
+        if name not in known:
+            raise IntraFusionError(
+                ErrorCode.INVALID_SPEC,
+                f"--format {name!r} is no format.",
+                f"Use one of {', '.join(known)}.",
+            )
+    first = [_output_of(path)] if path else []
+    return list(dict.fromkeys([*first, *(known[name] for name in formats)]))
 
 
 def _output_of(path: Path) -> Output:

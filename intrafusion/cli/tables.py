@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
+from intrafusion.api import Job
 from intrafusion.report import (
     CompressionReport,
     FrozenReport,
@@ -130,6 +132,20 @@ def frozen(report: InspectionReport) -> Table:
         table.add_row(op, reason, _listed(list(map(_folded, patterns.values()))))
     table.caption = "[0] is the dimension of a weight's outputs, [1] that of its inputs."
     table.caption_justify = "left"
+    return table
+
+
+def jobs(found: Sequence[Job]) -> Table:
+    """Jobs, one row each: its network by the name of the file, and its labels."""
+    table = Table("job", "network", "status", "queued", "labels")
+    for column in (table.columns[0], *table.columns[2:4]):
+        column.no_wrap = True
+    for column in (table.columns[1], table.columns[4]):
+        column.overflow = "fold"
+    for job in found:
+        labels = "\n".join(f"{name}={value}" for name, value in job.metadata.items())
+        queued = f"{job.queued_at.astimezone():%m-%d %H:%M}"
+        table.add_row(job.id, job.model_name or job.model, job.status, queued, Text(labels))
     return table
 
 

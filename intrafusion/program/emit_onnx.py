@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intrafusion.errors import ErrorCode, IntraFusionError
+from intrafusion.errors import ErrorCode, IntraFusionError, how_to_install
 from intrafusion.program import torch_private
 from intrafusion.program.emit_exported import to_exported
 from intrafusion.program.emit_outputs import nested, output_names
@@ -104,7 +104,7 @@ def _require(package: str) -> None:
         raise IntraFusionError(
             ErrorCode.FORMAT_NOT_POSSIBLE,
             f"ONNX needs the package {package}, which is not installed.",
-            "Install it: pip install 'intrafusion[onnx]'.",
+            f"Install it: {how_to_install('onnx')}.",
             format="onnx",
             package=package,
         ) from error

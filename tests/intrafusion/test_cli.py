@@ -224,6 +224,29 @@ def test_jobs_lists_no_more_than_the_limit(script: Script) -> None:
     assert [word for word in result.stdout.split() if word.startswith("job_")] == ["job_1", "job_2"]
 
 
+def test_jobs_are_shown_with_their_networks_and_labels(script: Script) -> None:
+    named = {"model_name": "net.pt", "metadata": {"commit": "[abc]"}}
+    script.on("GET", "/v1/jobs", Answer(200, {"data": [JOB | named, JOB]}))
+    lines = run("jobs").stdout.splitlines()
+    (line,) = (line for line in lines if "net.pt" in line)
+    assert "job_1" in line
+    assert "commit=[abc]" in line
+    assert any(JOB["model"] in line for line in lines)  # where the file had no name
+
+
+def test_the_forms_of_a_network_are_the_servers_to_choose(script: Script, model: Path) -> None:
+    def sent(*flags: object) -> list[str] | None:
+        assert run("submit", model, *flags).exit_code == Exit.OK
+        (body,) = [json.loads(c.body) for c in script.calls if c.path == "/v1/jobs" and c.body]
+        script.calls.clear()
+        outputs: list[str] | None = body.get("outputs")
+        return outputs
+
+    assert sent() is None
+    assert sent("--format", "onnx", "--format", "exported") == ["onnx", "exported"]
+    assert run("submit", model, "--format", "pickle").exit_code == Exit.USAGE
+
+
 def test_labels_are_sent_and_looked_for(script: Script, model: Path) -> None:
     labels = ("--metadata", "commit=abc", "--metadata", "note=a=b")
     assert run("submit", model, *labels).exit_code == Exit.OK
