@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -23,7 +24,7 @@ def samples_at_a_time(program: Program, walk: Walk, memory: int | None = None) -
         memory: bytes of activations; `BATCH_BYTES` unless given.
     """
     held = sum(
-        value.meta.numel() * value.meta.element_size()
+        math.prod(value.shape) * value.dtype.itemsize
         for node, value in walk.values.items()
         if node.op == "call_function" and isinstance(value, Value) and value.data is None
     )

@@ -138,7 +138,7 @@ def _is_foldable(
             return False
     elif name == "linear":
         # A norm runs along dimension 1, a linear layer along the last: the same only in 2-D.
-        if values()[layer].meta.dim() != 2:
+        if values()[layer].rank != 2:
             return False
     else:
         return False

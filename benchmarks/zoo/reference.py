@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.channels import Analysis, Group
-from intrafusion.channels.planes import core, varying
+from intrafusion.channels.planes import varying
 from intrafusion.program import Program
 from intrafusion.program.nodes import name_of
 
@@ -104,7 +104,7 @@ class _Masked:
         for plane in self._analysis.walk.values[node].planes:
             if set(varying(plane)) & set(dims):
                 # Planes have the example's batch; no channel depends on the sample.
-                staying = self._alive[core(plane).long()][:1]
+                staying = self._alive[torch.from_numpy(plane).long()][:1]
                 mask = staying if mask is None else mask & staying
         return None if mask is None or bool(mask.all()) else mask
 

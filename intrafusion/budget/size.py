@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intrafusion.channels import Analysis, Group
-from intrafusion.channels.planes import core
 from intrafusion.evaluation.cost import Length, products
 
 Floats = NDArray[np.float64]
@@ -96,11 +95,11 @@ def _owners(
     length: Length, unit_of_atom: NDArray[np.int64], owner_of_unit: NDArray[np.int64]
 ) -> dict[int, int]:
     """How many positions along a dimension belong to each group, by its number."""
-    dim = length.dim % length.value.meta.dim()
+    dim = length.dim % length.value.rank
     plane = length.value.plane_along(dim)
     if plane is None:
         return {}
-    lines = unit_of_atom[core(plane).movedim(dim, 0).flatten(1).numpy()]
+    lines = unit_of_atom[np.moveaxis(plane, dim, 0).reshape(plane.shape[dim], -1)]
     if (lines != lines[:, :1]).any():
         return {}  # A line of several units stays as long as one of them does.
     numbers = owner_of_unit[lines[:, 0]]

@@ -174,7 +174,7 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     length = units.runs.length[free]
     position = starts - columns.starts[column]
     role = _roles(record)[starts]
-    scalable = scalable_atoms(program.graph, record).numpy()
+    scalable = scalable_atoms(program.graph, record)
 
     found = []
     for kind in _alike(unit, column * (1 + way.max(initial=0)) + way, starts):
@@ -250,7 +250,7 @@ def _warnings(record: Walk, units: Units, groups: list[Group]) -> list[list[str]
     for number, group in enumerate(groups):
         owner[group.units.numpy()] = number
     for labels, text in record.warnings:
-        for number in np.unique(owner[units.unit[labels.numpy()]]).tolist():
+        for number in np.unique(owner[units.unit[labels]]).tolist():
             if number >= 0 and text not in texts[number]:
                 texts[number].append(text)
     return texts

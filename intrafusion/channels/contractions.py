@@ -11,10 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, fx
+import numpy as np
+from torch import fx
 
-from intrafusion.channels.planes import FROZEN, along, core, varying
+from intrafusion.channels.planes import FROZEN, Flags, Plane, along, row, varying
+from intrafusion.channels.runs import joined
 from intrafusion.channels.walk import Value, Walk, values_in
 from intrafusion.program import torch_private
 from intrafusion.program.nodes import arguments, count_uses, name_of
@@ -65,11 +66,11 @@ class _Trail:
         origins: the contractions they come to, by number.
     """
 
-    atoms: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    atoms: Plane = field(default_factory=lambda: np.zeros(0, np.int32))
     origins: set[int] = field(default_factory=set)
 
 
-def scalable_atoms(graph: fx.Graph, walk: Walk) -> Tensor:
+def scalable_atoms(graph: fx.Graph, walk: Walk) -> Flags:
     """One boolean per atom: scaling it by √c gives c times what the contractions sum up.
 
     A contraction is left out as a whole where one of its sides cannot be scaled without
@@ -77,7 +78,7 @@ def scalable_atoms(graph: fx.Graph, walk: Walk) -> Tensor:
     """
     failed: set[int] = set()
     if not walk.contractions:
-        return torch.zeros(walk.atoms, dtype=torch.bool)
+        return np.zeros(walk.atoms, np.bool_)
     uses = count_uses(graph)
     while True:
         search = _Search(walk, uses, failed)
@@ -92,7 +93,8 @@ class _Search:
     """One pass against the direction of the graph, from all contractions that have not failed."""
 
     def __init__(self, walk: Walk, uses: Counter[str], failed: set[int]) -> None:
-        self.scaled = torch.zeros(walk.atoms, dtype=torch.bool)
+        self.scaled = np.zeros(walk.atoms, np.bool_)
+        self._marked = np.zeros(walk.atoms, np.bool_)
         self.failed = set(failed)
         self._walk = walk
         self._uses = uses
@@ -145,9 +147,9 @@ class _Search:
         else:
             self.failed |= trail.origins
 
-    def _follow(self, node: fx.Node, source: fx.Node, atoms: Tensor, origins: set[int]) -> None:
+    def _follow(self, node: fx.Node, source: fx.Node, atoms: Plane, origins: set[int]) -> None:
         trail = self._trails.setdefault(source, _Trail())
-        trail.atoms = torch.unique(torch.cat([trail.atoms, atoms]))
+        trail.atoms = np.union1d(trail.atoms, atoms)
         trail.origins |= origins
         self._followed.add((node, source))
 
@@ -155,49 +157,48 @@ class _Search:
         """Whether `user` would not notice that the channels of `node` are scaled."""
         if (user, node) in self._followed:
             return True
-        return _name(user) in _MOVING and not bool(
-            self._among(trail.atoms, self._labels(user)).any()
-        )
+        return _name(user) in _MOVING and not self._among(trail.atoms, self._labels(user)).any()
 
-    def _labels(self, node: fx.Node) -> Tensor:
-        planes = [p for value in self._values(node) for p in value.planes]
-        return torch.cat([_atoms(plane) for plane in planes] or [_Trail().atoms])
+    def _labels(self, node: fx.Node) -> Plane:
+        return joined(plane.reshape(-1) for value in self._values(node) for plane in value.planes)
 
-    def _among(self, labels: Tensor, atoms: Tensor) -> Tensor:
-        """Which of `labels` are among `atoms`."""
-        marked = torch.zeros(self._walk.atoms, dtype=torch.bool)
-        marked[atoms] = True
-        return marked[labels]
+    def _among(self, labels: Plane, atoms: Plane) -> Flags:
+        """Which of `labels` are among `atoms`, the frozen one excepted."""
+        self._marked[atoms] = True
+        self._marked[FROZEN] = False
+        found: Flags = self._marked[labels]
+        self._marked[atoms] = False
+        return found
 
     def _values(self, node: fx.Node) -> list[Value]:
         return list(values_in([self._walk.values[node]]))
 
-    def _met(self, node: fx.Node, source: Any, atoms: Tensor) -> Tensor:
+    def _met(self, node: fx.Node, source: Any, atoms: Plane) -> Plane:
         """The atoms of `source` that stand where `node` has `atoms`."""
         if not isinstance(source, fx.Node):
             return _Trail().atoms
         value = self._walk.values[node]
         for plane in value.planes:
             for other in self._laid_out(node, source):
-                dims = sorted({*varying(plane), *varying(other)})
                 if set(varying(plane)) & set(varying(other)):
-                    here = self._among(core(plane, dims).long(), atoms)
-                    there = core(other, dims).expand(here.shape)
-                    if bool(here.any()):
+                    here = self._among(plane, atoms)
+                    if here.any():
+                        here, there = np.broadcast_arrays(here, other)
                         return _atoms(there[here])
         return _Trail().atoms
 
-    def _laid_out(self, node: fx.Node, source: fx.Node) -> list[Tensor]:
+    def _laid_out(self, node: fx.Node, source: fx.Node) -> list[Plane]:
         """The planes of `source` in the shape of `node`: parameters along its channels."""
         value: Value = self._walk.values[source]
-        shape: torch.Size = self._walk.values[node].shape
+        own: Value = self._walk.values[node]
         if node is source or name_of(node) not in _CHANNEL:
-            return [plane.expand(tuple(shape)) for plane in value.planes]
+            lead = (1,) * (own.rank - value.rank)
+            return [plane.reshape(lead + plane.shape) for plane in value.planes]
         made = value.plane_along(0)
-        dim = _CHANNEL[name_of(node)] % len(shape)
-        if made is None or value.shape[0] != shape[dim]:
+        dim = _CHANNEL[name_of(node)]
+        if made is None or value.shape[0] != own.shape[dim]:
             return []
-        return [along(core(made, [0]).reshape(-1), dim, shape)]
+        return [along(row(made, 0), dim, own.rank)]
 
 
 def _parameters(node: fx.Node) -> list[fx.Node]:
@@ -211,6 +212,7 @@ def _name(node: fx.Node) -> str:
     return name_of(node) if node.op == "call_function" else node.op
 
 
-def _atoms(plane: Tensor) -> Tensor:
-    labels: Tensor = torch.unique(core(plane)).long()
-    return labels[labels != FROZEN]
+def _atoms(plane: Plane) -> Plane:
+    """The atoms of `plane`, each once, but the frozen one."""
+    labels: Plane = np.unique(plane[plane != FROZEN])
+    return labels

@@ -1,68 +1,124 @@
 """Planes: which channel stands at which position of a value.
 
-A plane is an int32 tensor of exactly its value's shape. Each entry is an atom: one index of one
-dimension of one parameter or buffer. It has stride 0 along every dimension that carries no
-identity, so that a plane of a feature map takes the memory of its channels. Entry 0 is the
-frozen atom: a channel that always stays.
+A plane is an int32 array of the rank of its value. Each entry is an atom: one index of one
+dimension of one parameter or buffer. It is of size 1 along every dimension that carries no
+identity, and meets other planes as numpy broadcasts, so that a plane of a feature map takes the
+memory of its channels. Entry 0 is the frozen atom: a channel that always stays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Plane: TypeAlias = NDArray[np.int32]
+Flags: TypeAlias = NDArray[np.bool_]
 
 FROZEN = 0
 
-
-def along(labels: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
-    """The plane of `shape` whose entries are `labels` (shape[dim],) along `dim`."""
-    labels = labels.to(torch.int32)
-    if len(shape) == 1:
-        return labels
-    strides = [0] * len(shape)
-    strides[dim] = labels.stride(0)
-    return labels.as_strided(tuple(shape), strides)
+_ALL, _FIRST = slice(None), slice(0, 1)
 
 
-def varying(plane: Tensor) -> tuple[int, ...]:
+def along(labels: Plane, dim: int, rank: int) -> Plane:
+    """The plane of a value of `rank` whose entries are the vector `labels`, along `dim`."""
+    return labels.reshape((1,) * (dim % rank) + (-1,) + (1,) * (rank - 1 - dim % rank))
+
+
+def varying(plane: Plane) -> tuple[int, ...]:
     """The dimensions along which `plane` distinguishes channels."""
-    sizes = zip(plane.shape, plane.stride(), strict=True)
-    return tuple([d for d, (size, stride) in enumerate(sizes) if stride and size > 1])
+    return tuple([dim for dim, size in enumerate(plane.shape) if size > 1])
 
 
-def core(plane: Tensor, dims: Collection[int] | None = None) -> Tensor:
-    """`plane` narrowed to its first entry along every dimension that is not in `dims`.
-
-    Without `dims`, the varying dimensions are kept: nothing of the plane is lost.
-    """
-    strides = plane.stride()
-    if dims is None:
-        sizes = zip(plane.shape, strides, strict=True)
-        shape = [size if stride else min(size, 1) for size, stride in sizes]
-    else:
-        shape = [size if d in dims else min(size, 1) for d, size in enumerate(plane.shape)]
-    return plane.as_strided(shape, strides)
+def core(plane: Plane, dims: Collection[int]) -> Plane:
+    """`plane` narrowed to its first entry along every dimension that is not in `dims`."""
+    return plane[tuple([_ALL if dim in dims else _FIRST for dim in range(plane.ndim)])]
 
 
-def compact(plane: Tensor) -> Tensor:
-    """The same plane with stride 0 along every dimension that it does not distinguish."""
-    seed = core(plane)
-    for dim in varying(seed):
-        first = seed.narrow(dim, 0, 1)
-        if torch.equal(seed, first.expand_as(seed)):
-            seed = first
-    return seed.expand(plane.shape)
+def row(plane: Plane, dim: int) -> Plane:
+    """The labels of `plane` along `dim`, at the first position of every other dimension."""
+    size = plane.shape[dim]
+    if plane.size == size:
+        return plane.reshape(-1)
+    return core(plane, [dim % plane.ndim]).reshape(-1)
 
 
-def is_frozen(plane: Tensor) -> bool:
+def compact(plane: Plane) -> Plane:
+    """The same plane with size 1 along every dimension that it does not distinguish."""
+    for dim in varying(plane):
+        lead = (_ALL,) * dim
+        first = plane[(*lead, _FIRST)]
+        # Most often the second line along a dimension differs from the first.
+        if np.array_equal(first, plane[(*lead, slice(1, 2))]) and bool((first == plane).all()):
+            plane = first
+    return plane
+
+
+def in_full(plane: Plane, shape: Sequence[int]) -> Tensor:
+    """The labels of all positions of a value of `shape`."""
+    return torch.from_numpy(plane).expand(tuple(shape))
+
+
+def plane_of(labels: Tensor) -> Plane:
+    """The plane that has `labels` for all positions of a value."""
+    entries = labels.numpy()
+    narrow = entries[tuple([_ALL if stride else _FIRST for stride in entries.strides])]
+    return compact(narrow)
+
+
+def reshaped(plane: Plane, before: Sequence[int], after: Sequence[int]) -> Plane:
+    """The plane of a value of the shape `before` once that is reshaped to `after`."""
+    if plane.ndim == len(before) and tuple(before) == tuple(after):
+        return plane
+    full: list[int] = []
+    target: list[int] = []
+    changed = False
+    for own, new in _blocks(before, after):
+        if all(plane.shape[dim] == 1 for dim in own):
+            full += [1] * len(own)
+            target += [1] * len(new)
+        else:
+            sizes, wanted = [before[dim] for dim in own], [after[dim] for dim in new]
+            full += sizes
+            target += wanted
+            changed |= [s for s in sizes if s > 1] != [s for s in wanted if s > 1]
+    if plane.shape != tuple(full):
+        plane = np.broadcast_to(plane, full)
+    moved = plane.reshape(target)
+    return compact(moved) if changed else moved
+
+
+def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, range]]:
+    """The smallest stretches of dimensions of two shapes that hold as many entries each."""
+    blocks = []
+    i = k = 0
+    while i < len(before) or k < len(after):
+        start, begin = i, k
+        sizes = [1, 1]
+        if i < len(before):
+            sizes[0], i = before[i], i + 1
+        if k < len(after):
+            sizes[1], k = after[k], k + 1
+        while sizes[0] != sizes[1]:
+            if sizes[0] < sizes[1]:
+                sizes[0], i = sizes[0] * before[i], i + 1
+            else:
+                sizes[1], k = sizes[1] * after[k], k + 1
+        blocks.append((range(start, i), range(begin, k)))
+    return blocks
+
+
+def is_frozen(plane: Plane) -> bool:
     """Whether no entry of `plane` can be removed."""
-    return not bool(core(plane).any())
+    return not plane.any()
 
 
-def surviving_shape(shape: Sequence[int], planes: Sequence[Tensor], alive: Tensor) -> list[int]:
+def surviving_shape(shape: Sequence[int], planes: Sequence[Plane], alive: Flags) -> list[int]:
     """The shape of a value once the dead atoms are gone.
 
     `alive` is a boolean per atom, true for atom 0. A line (one index of one dimension) goes when
@@ -74,11 +130,15 @@ def surviving_shape(shape: Sequence[int], planes: Sequence[Tensor], alive: Tenso
         dims = varying(plane)
         if not dims:
             continue
-        grid = alive[core(plane).long()]
+        grid = alive[plane]
         for dim in dims:
-            others = [d for d in dims if d != dim]
-            lines = grid.amax(dim=others, keepdim=True) if others else grid
-            kept[dim] = min(kept[dim], int(lines.sum()))
+            kept[dim] = min(kept[dim], int(staying_lines(plane, dim, alive).sum()))
         if int(grid.sum()) != math.prod(kept[d] for d in dims):
             raise ValueError(f"{int(grid.sum())} channels left cannot fill {kept}")
     return kept
+
+
+def staying_lines(plane: Plane, dim: int, alive: Flags) -> Flags:
+    """Which lines of `plane` along `dim` have an entry that lives."""
+    others = tuple(d for d in range(plane.ndim) if d != dim % plane.ndim)
+    return np.asarray(alive[plane].any(axis=others))

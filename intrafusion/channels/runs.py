@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from intrafusion.channels.planes import FROZEN
+from intrafusion.channels.planes import FROZEN, Plane
 
 Integers = NDArray[np.int64]
-Labels = NDArray[np.int32]
-"""Atoms."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Stretches:
     length: Integers
 
 
-def stretches(sizes: Sequence[int], a: Labels, b: Labels) -> Stretches:
+def stretches(sizes: Sequence[int], a: Plane, b: Plane) -> Stretches:
     """The stretches of ties of such `sizes`, that stand one after the other in `a` and `b`."""
     ends = np.cumsum(sizes, dtype=np.int64)
     turn = np.zeros(len(a) + 1, np.bool_)
@@ -56,9 +52,9 @@ def stretches(sizes: Sequence[int], a: Labels, b: Labels) -> Stretches:
     return Stretches(np.searchsorted(ends, start, side="right"), first, met, length)
 
 
-def joined(labels: Iterable[Tensor]) -> Labels:
+def joined(labels: Iterable[Plane]) -> Plane:
     """All of `labels`, vectors of atoms, one after the other."""
-    return torch.cat([torch.zeros(0, dtype=torch.int32), *labels]).numpy()
+    return np.concatenate([np.zeros(0, np.int32), *labels])
 
 
 @dataclass(frozen=True)

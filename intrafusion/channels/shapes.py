@@ -7,6 +7,7 @@ common operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -46,6 +47,66 @@ def _meet(a: Shape, b: Shape) -> Shape:
     # Where one has size 1 the other decides, and that may be a 0.
     met = [y if x == 1 else x for x, y in zip(longer[lead:], shorter, strict=True)]
     return (*longer[:lead], *met)
+
+
+def _reshape(x: Shaped, sizes: Sequence[int]) -> Shape | None:
+    known = math.prod(size for size in sizes if size != -1)
+    if known == 0:
+        return None
+    return tuple([math.prod(x.shape) // known if size == -1 else size for size in sizes])
+
+
+def _transpose(x: Shaped, dim0: int, dim1: int) -> Shape:
+    shape = list(x.shape)
+    shape[dim0], shape[dim1] = shape[dim1], shape[dim0]
+    return tuple(shape)
+
+
+def _permute(x: Shaped, dims: Sequence[int]) -> Shape:
+    return tuple([x.shape[dim] for dim in dims])
+
+
+def _unsqueeze(x: Shaped, dim: int) -> Shape:
+    dim %= len(x.shape) + 1
+    return (*x.shape[:dim], 1, *x.shape[dim:])
+
+
+def _expand(x: Shaped, sizes: Sequence[int], **_: Any) -> Shape:
+    own = (*[1] * (len(sizes) - len(x.shape)), *x.shape)
+    return tuple([o if size == -1 else size for o, size in zip(own, sizes, strict=True)])
+
+
+def _slice(
+    x: Shaped, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Shape:
+    shape = list(x.shape)
+    shape[dim] = len(range(*slice(start, end, step).indices(shape[dim])))
+    return tuple(shape)
+
+
+def _select(x: Shaped, dim: int, index: int) -> Shape:
+    dim %= len(x.shape)
+    return (*x.shape[:dim], *x.shape[dim + 1 :])
+
+
+def _unbind(x: Shaped, dim: int = 0) -> list[Shape]:
+    return [_select(x, dim, 0)] * x.shape[dim]
+
+
+def _split(x: Shaped, sizes: int | Sequence[int], dim: int = 0) -> list[Shape]:
+    if isinstance(sizes, int):
+        starts = range(0, x.shape[dim], sizes or 1)
+        sizes = [min(sizes, x.shape[dim] - start) for start in starts] or [0]
+    dim %= len(x.shape)
+    return [(*x.shape[:dim], size, *x.shape[dim + 1 :]) for size in sizes]
+
+
+def _embedding(weight: Shaped, indices: Shaped, *_: Any) -> Shape:
+    return (*indices.shape, *weight.shape[1:])
+
+
+def _addmm(bias: Shaped, a: Shaped, b: Shaped, **_: Any) -> Shape:
+    return (*a.shape[:1], *b.shape[1:])
 
 
 def _linear(x: Shaped, weight: Shaped, *_: Any) -> Shape:
@@ -102,6 +163,41 @@ def _reduce(
     if keepdim:
         return tuple(1 if d in gone else size for d, size in enumerate(x.shape))
     return tuple(size for d, size in enumerate(x.shape) if d not in gone)
+
+
+def _norm(x: Shaped, order: float = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Shape:
+    return _reduce(x, dim, keepdim)
+
+
+def _max_pool(
+    x: Shaped,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Shape | None:
+    if ceil_mode:
+        return None
+    space = []
+    for d, size in enumerate(x.shape[-2:]):
+        # A literal of one number is meant for both dimensions.
+        k, step, pad, apart = (
+            given[d % len(given)] for given in (kernel, stride or kernel, padding, dilation)
+        )
+        space.append((size + 2 * pad - apart * (k - 1) - 1) // step + 1)
+    return (*x.shape[:-2], *space)
+
+
+def _avg_pool(
+    x: Shaped,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    *_: Any,
+) -> Shape | None:
+    return _max_pool(x, kernel, stride, padding, ceil_mode=ceil_mode)
 
 
 def _resized(x: Shaped, size: Sequence[int] | None, *_: Any) -> Shape | None:
@@ -161,16 +257,34 @@ SHAPES: dict[str, ShapeRule] = {
         _kept,
     ),
     **dict.fromkeys(
-        ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "masked_fill"), _broadcast
+        (
+            *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "masked_fill"),
+            *("clamp", "clamp_min"),
+        ),
+        _broadcast,
     ),
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "permute": _permute,
+    "unsqueeze": _unsqueeze,
+    "expand": _expand,
+    "slice": _slice,
+    "select": _select,
+    "unbind": _unbind,
+    **dict.fromkeys(("split", "split_with_sizes"), _split),
+    "embedding": _embedding,
     "linear": _linear,
     "matmul": _matmul,
     "mm": _matmul,
     "bmm": _matmul,
+    "addmm": _addmm,
     "scaled_dot_product_attention": _attention,
     "convolution": _convolution,
     "cat": _cat,
     **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
+    "linalg_vector_norm": _norm,
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _avg_pool,
     **dict.fromkeys(
         (
             "adaptive_avg_pool1d",

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
 from intrafusion.channels.analysis import Analysis, Group
-from intrafusion.channels.planes import FROZEN, core, varying
+from intrafusion.channels.planes import FROZEN, Flags, Plane, varying
 from intrafusion.channels.rules import resize_for
 from intrafusion.channels.rules.resize import Sizes
+from intrafusion.channels.runs import joined
 from intrafusion.channels.walk import Value, walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
@@ -51,9 +53,9 @@ def remove(
     program = analysis.program
     source = program.tensors if tensors is None else tensors
     staying = {
-        column: alive[atoms.start : atoms.stop].nonzero().reshape(-1)
+        column: torch.from_numpy(np.flatnonzero(alive[atoms.start : atoms.stop]))
         for column, atoms in analysis.walk.ranges.items()
-        if not bool(alive[atoms.start : atoms.stop].all())
+        if not alive[atoms.start : atoms.stop].all()
     }
     sizes = Sizes(analysis.walk.values, alive)
     shrunk = dict(source)
@@ -73,14 +75,13 @@ def remove(
     return result
 
 
-def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
+def check(analysis: Analysis, alive: Flags, result: Removal) -> None:
     """Walk the shrunk program and compare: its planes are the original's minus the dead.
 
     Raises `ValueError` naming the first node where they are not.
     """
     seeds = {
-        (name, dim): (torch.arange(atoms.start, atoms.stop)[alive[atoms.start : atoms.stop]])
-        for (name, dim), atoms in analysis.walk.ranges.items()
+        (name, dim): _between(atoms, alive) for (name, dim), atoms in analysis.walk.ranges.items()
     }
     again = walk(result.program, seeds, whole_heads=analysis.walk.whole_heads)
     values = {node: v for node, v in analysis.walk.values.items() if isinstance(v, Value)}
@@ -90,13 +91,15 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
     lost = [left for left in seeds.values() if len(left) < 2]
     lost += [freeze.atoms for freeze in again.freezes]
     lost += [
-        _left(plane, varying(plane), alive)
+        _left(plane, alive)
         for node, value in values.items()
         for plane in value.planes
         if any(expected[node][dim] == 1 for dim in varying(plane))
     ]
-    unit = torch.from_numpy(analysis.units.unit)
-    followed = alive & ~torch.isin(unit, unit[torch.cat(lost).long()])
+    unit = analysis.units.unit
+    unknown = np.zeros(analysis.units.count, np.bool_)
+    unknown[unit[joined(lost)]] = True
+    followed = alive & ~unknown[unit]
     followed[FROZEN] = False
     for node, value in values.items():
         found, shape = again.values[result.twins[node]], expected[node]
@@ -104,41 +107,55 @@ def check(analysis: Analysis, alive: Tensor, result: Removal) -> None:
             raise ValueError(f"{node.name} has shape {list(found.shape)}, not {shape}")
         # A piece of which nothing is left has no channels to follow.
         for plane in value.planes if 0 not in shape else ():
-            known = followed[_left(plane, varying(plane), alive)]
-            if bool(known.any()) and not any(
-                _is_kept(plane, other, alive, followed) for other in found.planes
+            known = followed[_left(plane, alive)]
+            if known.any() and not any(
+                _is_kept((plane, value), (other, found), alive, followed) for other in found.planes
             ):
                 raise ValueError(f"{node.name} has lost track of its channels")
 
 
-def _is_kept(plane: Tensor, found: Tensor, alive: Tensor, followed: Tensor) -> bool:
-    """Whether `found` has what lives of `plane`, wherever that can be followed.
+def _is_kept(
+    before: tuple[Plane, Value], after: tuple[Plane, Value], alive: Flags, followed: Flags
+) -> bool:
+    """Whether a plane of a value after removal has what lives of one before, wherever that can be
+    followed.
 
-    `found` may tell more apart: a grouped convolution left with one filter per group is a
+    It may tell more apart: a grouped convolution left with one filter per group is a
     depthwise one.
     """
-    if set(varying(plane)).isdisjoint(varying(found)):
+    dims = [varying(plane) for plane, _ in (before, after)]
+    if set(dims[0]).isdisjoint(dims[1]):
         return False
-    dims = {*varying(plane), *varying(found)}
-    wanted, labels = _left(plane, dims, alive), _left(found, dims, alive)
+    wanted, labels = (
+        _left(_lines(plane, {*dims[0], *dims[1]}, value), alive) for plane, value in (before, after)
+    )
     known = followed[wanted]
-    return len(wanted) == len(labels) and torch.equal(wanted[known], labels[known])
+    return len(wanted) == len(labels) and np.array_equal(wanted[known], labels[known])
 
 
-def _left(plane: Tensor, dims: Collection[int], alive: Tensor) -> Tensor:
-    """The atoms of `plane` along `dims` that live, in order."""
-    labels = core(plane, dims).reshape(-1).long()
+def _lines(plane: Plane, dims: Collection[int], value: Value) -> Plane:
+    """`plane`, of `value`, with an entry of its own for each position along `dims`."""
+    return np.broadcast_to(plane, [s if d in dims else 1 for d, s in enumerate(value.shape)])
+
+
+def _between(atoms: range, alive: Flags) -> Plane:
+    """Those of `atoms` that live."""
+    return np.arange(atoms.start, atoms.stop, dtype=np.int32)[alive[atoms.start : atoms.stop]]
+
+
+def _left(plane: Plane, alive: Flags) -> Plane:
+    """The atoms of `plane` that live, in order."""
+    labels = plane.reshape(-1)
     return labels[alive[labels]]
 
 
-def _alive(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Tensor:
-    gone = [torch.zeros(0, dtype=torch.int64)]
+def _alive(analysis: Analysis, kept: Mapping[Group, Tensor]) -> Flags:
+    gone = np.zeros(analysis.units.count, np.bool_)
     for group, staying in kept.items():
         dead = torch.ones(len(group), dtype=torch.bool)
         dead[staying] = False
-        gone.append(group.units[dead])
-    unit = torch.from_numpy(analysis.units.unit)
-    return ~torch.isin(unit, torch.cat(gone))
+        gone[group.units[dead].numpy()] = True
+    return ~gone[analysis.units.unit]
 
 
 def _resized(program: Program, sizes: Sizes) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:

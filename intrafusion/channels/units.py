@@ -10,8 +10,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from intrafusion.channels.planes import FROZEN
-from intrafusion.channels.runs import Integers, Labels, Runs, joined, runs, stretches
+from intrafusion.channels.planes import FROZEN, Plane
+from intrafusion.channels.runs import Integers, Runs, joined, runs, stretches
 from intrafusion.channels.walk import Rect, Tie, Walk
 
 FREE = -1
@@ -85,7 +85,7 @@ def solve(walk: Walk) -> Units:
 def _solved(walk: Walk, ties: list[Tie], told: int) -> Units:
     """The solution where just `ties` are joined, of which the first `told` tell copies apart."""
     left, right = (joined(tie[side] for tie in ties) for side in (0, 1))
-    met = stretches([side.numel() for side, _ in ties], left, right)
+    met = stretches([side.size for side, _ in ties], left, right)
     cause, parts = _causes(walk, left, right), _parts(walk)
     all_runs = runs([_columns_of_atoms(walk), cause, parts], met)
     tie, a, b = all_runs.within(met)
@@ -112,7 +112,7 @@ def _columns_of_atoms(walk: Walk) -> Integers:
     return np.repeat(np.arange(1 + len(sizes)), [1, *sizes])
 
 
-def _causes(walk: Walk, a: Labels, b: Labels) -> Integers:
+def _causes(walk: Walk, a: Plane, b: Plane) -> Integers:
     """For each atom the first freeze that names it, or `FREE`; or `JOINED` where the sides `a`
     and `b` of all ties tie it to the frozen one, which joins nothing: all that is frozen would be
     one unit, and have no reasons of its own.
@@ -120,7 +120,7 @@ def _causes(walk: Walk, a: Labels, b: Labels) -> Integers:
     cause = np.full(walk.atoms, FREE)
     cause[(a | b)[(a == FROZEN) != (b == FROZEN)]] = JOINED
     frozen = [freeze.atoms for freeze in walk.freezes]
-    number = np.repeat(np.arange(len(frozen)), [atoms.numel() for atoms in frozen])
+    number = np.repeat(np.arange(len(frozen)), [atoms.size for atoms in frozen])
     # Of several assignments to one atom the last is left: backwards, the first freeze.
     cause[joined(frozen)[::-1]] = number[::-1]
     return cause
@@ -144,8 +144,7 @@ def _parts(walk: Walk) -> Integers:
     parts = np.zeros(walk.atoms, np.int64)
     marks = np.random.default_rng(0).integers(1, 2**62, size=len(walk.parts))
     for part, mark in zip(walk.parts, marks, strict=True):
-        atoms = part.numpy()
-        parts[atoms] = parts[atoms] + mark  # once for an atom that stands there twice
+        parts[part] = parts[part] + mark  # once for an atom that stands there twice
     parts[FROZEN] = 0
     return parts
 
@@ -159,7 +158,7 @@ def _numbered(component: Integers, all_runs: Runs) -> Integers:
 
 def _columns(rect: Rect) -> Tie:
     """Each entry of the first row with those below it."""
-    return rect.grid[1:].reshape(-1), rect.grid[0].repeat(len(rect.grid) - 1)
+    return rect.grid[1:].reshape(-1), np.tile(rect.grid[0], len(rect.grid) - 1)
 
 
 def _squared(solution: Units, rects: Sequence[Rect]) -> list[Rect]:
@@ -177,9 +176,8 @@ def _squared(solution: Units, rects: Sequence[Rect]) -> list[Rect]:
         later: list[Rect] = []
         claimed = np.zeros(1 + int(unit.max()), np.bool_)
         for rect in pending:
-            grid = rect.grid.numpy()
-            units = unit[grid]
-            if not free[grid].any() or _is_square(units, rect):
+            units = unit[rect.grid]
+            if not free[rect.grid].any() or _is_square(units, rect):
                 continue
             (later if claimed[units].any() else now).append(rect)
             claimed[units] = True

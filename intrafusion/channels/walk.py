@@ -7,68 +7,76 @@ joined while walking: rules only record ties, which `units.py` solves at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import FROZEN, along, core, is_frozen, varying
-from intrafusion.channels.shapes import SHAPES
+from intrafusion.channels.planes import FROZEN, Plane, along, is_frozen, varying
+from intrafusion.channels.shapes import SHAPES, Shape
 from intrafusion.program import Program
 from intrafusion.program.nodes import call, call_on_meta, name_of
 
 LONE = "one channel of it is used on its own"
 """Why channels stay that end up where there is nothing to tell them apart from."""
 
-Planes: TypeAlias = tuple[Tensor, ...]
+Planes: TypeAlias = tuple[Plane, ...]
 
-Tie: TypeAlias = tuple[Tensor, Tensor]
+Tie: TypeAlias = tuple[Plane, Plane]
 """Two vectors of atoms that live and die together, entry by entry."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor while walking: its shape and dtype (`meta`), its planes, its data if constant."""
+    """A tensor while walking: its shape and dtype, its planes, its data if constant."""
 
-    meta: Tensor
+    shape: Shape
+    dtype: torch.dtype
     planes: Planes = ()
     data: Tensor | None = None
 
     @property
-    def shape(self) -> torch.Size:
-        return self.meta.shape
+    def rank(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    @cached_property
+    def meta(self) -> Tensor:
+        """A tensor of the shape and dtype, on the meta device."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     @cached_property
     def varying(self) -> tuple[tuple[int, ...], ...]:
         """For each plane the dimensions along which it distinguishes channels."""
         return tuple([varying(plane) for plane in self.planes])
 
-    def plane_along(self, dim: int) -> Tensor | None:
+    def plane_along(self, dim: int) -> Plane | None:
         """The plane that distinguishes channels along `dim` (at most one does)."""
         for plane, dims in zip(self.planes, self.varying, strict=True):
-            if dim % plane.dim() in dims:
+            if dim % plane.ndim in dims:
                 return plane
         return None
 
     def without(self, dim: int) -> Planes:
         """The planes that distinguish nothing along `dim`."""
         pairs = zip(self.planes, self.varying, strict=True)
-        return tuple([plane for plane, dims in pairs if dim % plane.dim() not in dims])
+        return tuple([plane for plane, dims in pairs if dim % plane.ndim not in dims])
 
 
 Rule: TypeAlias = Callable[["Walk", fx.Node, tuple[Any, ...], dict[str, Any], Any], Any]
-"""(walk, node, arguments with Values for tensors, keyword arguments, meta result) → planes of
-the result: a tuple of planes, or a list of such tuples where the operation has several results."""
+"""(walk, node, arguments with Values for tensors, keyword arguments, result without planes) → the
+planes of the result: a tuple, or a list of such tuples where there are several results."""
 
 
 @dataclass(frozen=True)
 class Freeze:
     """Atoms that must stay, the node that said so, and why."""
 
-    atoms: Tensor
+    atoms: Plane
     node: fx.Node
     reason: str
     quiet: bool = False
@@ -81,7 +89,7 @@ class Rect:
     An `aligned` one must keep the same columns in every row, or rows whole.
     """
 
-    grid: Tensor
+    grid: Plane
     node: fx.Node
     aligned: bool = False
 
@@ -96,90 +104,91 @@ class Walk:
     lines: list[Tie] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
     rects: list[Rect] = field(default_factory=list)
-    warnings: list[tuple[Tensor, str]] = field(default_factory=list)
-    produced: list[Tensor] = field(default_factory=list)
-    consumed: list[Tensor] = field(default_factory=list)
-    parts: list[Tensor] = field(default_factory=list)
-    contractions: list[tuple[fx.Node, tuple[Tensor, Tensor]]] = field(default_factory=list)
+    warnings: list[tuple[Plane, str]] = field(default_factory=list)
+    produced: list[Plane] = field(default_factory=list)
+    consumed: list[Plane] = field(default_factory=list)
+    parts: list[Plane] = field(default_factory=list)
+    contractions: list[tuple[fx.Node, tuple[Plane, Plane]]] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    seeds: Mapping[tuple[str, int], Tensor] | None = None
+    seeds: Mapping[tuple[str, int], Plane] | None = None
     whole_heads: bool = False
 
-    def tie(self, a: Tensor, b: Tensor) -> None:
+    def tie(self, a: Plane, b: Plane) -> None:
         """Entries of `a` and `b` that meet at one (broadcast) position live and die together."""
         self.ties.append(_pairs(a, b))
 
-    def tie_along(self, plane: Tensor, dims: Iterable[int]) -> None:
+    def tie_along(self, plane: Plane, dims: Iterable[int]) -> None:
         """All entries of `plane` along `dims` live and die together, though they never meet."""
         for dim in dims:
-            self.lines.append(_pairs(plane, plane.narrow(dim, 0, 1)))
+            self.lines.append(_pairs(plane, plane.take([0], dim)))
 
-    def freeze(self, plane: Tensor, node: fx.Node, reason: str, *, quiet: bool = False) -> None:
+    def freeze(self, plane: Plane, node: fx.Node, reason: str, *, quiet: bool = False) -> None:
         """The entries of `plane` must stay. `quiet`: not worth telling the user."""
-        self.freezes.append(Freeze(core(plane).reshape(-1), node, reason, quiet))
+        self.freezes.append(Freeze(plane.reshape(-1), node, reason, quiet))
 
-    def rect(self, grid: Tensor, node: fx.Node, *, aligned: bool = False) -> None:
+    def rect(self, grid: Plane, node: fx.Node, *, aligned: bool = False) -> None:
         """Every row of `grid` (rows, columns) must keep the same number of entries.
 
         `aligned`: the same columns, or rows whole.
         """
         self.rects.append(Rect(grid, node, aligned))
 
-    def rectangle(self, plane: Tensor, node: fx.Node) -> None:
+    def rectangle(self, plane: Plane, node: fx.Node) -> None:
         """What is left of `plane` must be whole lines along every dimension."""
         for dim in varying(plane)[:0:-1]:
-            lines = core(plane).movedim(dim, -1)
+            lines = np.moveaxis(plane, dim, -1)
             self.rect(lines.reshape(-1, lines.shape[-1]), node, aligned=True)
 
-    def part(self, plane: Tensor) -> None:
+    def part(self, plane: Plane) -> None:
         """The entries of `plane` go a way of their own: they are not like those left behind."""
-        self.parts.append(core(plane).reshape(-1))
+        self.parts.append(plane.reshape(-1))
 
-    def warn(self, plane: Tensor, text: str) -> None:
+    def warn(self, plane: Plane, text: str) -> None:
         """Say `text` of the groups that `plane` belongs to."""
-        self.warnings.append((core(plane).reshape(-1), text))
+        self.warnings.append((plane.reshape(-1), text))
 
-    def produce(self, plane: Tensor) -> None:
+    def produce(self, plane: Plane) -> None:
         """The entries of `plane` are where channels come into being."""
-        self.produced.append(core(plane).reshape(-1))
+        self.produced.append(plane.reshape(-1))
 
-    def consume(self, plane: Tensor) -> None:
+    def consume(self, plane: Plane) -> None:
         """The entries of `plane` are where channels are read and summed over."""
-        self.consumed.append(core(plane).reshape(-1))
+        self.consumed.append(plane.reshape(-1))
 
     def label(self, name: str, tensor: Tensor) -> Planes:
         """Fresh atoms for every dimension of a parameter or buffer; the same on a second use."""
-        shape = tensor.shape
+        rank = tensor.dim()
         return tuple(
             [
-                along(self._atoms(name, dim, size), dim, shape)
-                for dim, size in enumerate(shape)
+                along(self._atoms(name, dim, size), dim, rank)
+                for dim, size in enumerate(tensor.shape)
                 if size > 1
             ]
         )
 
-    def _atoms(self, name: str, dim: int, size: int) -> Tensor:
+    def _atoms(self, name: str, dim: int, size: int) -> Plane:
         if self.seeds is not None:
             # What surgery added, such as a renumbered index, has no channels to follow.
-            return self.seeds.get((name, dim), torch.full((size,), FROZEN))
+            return self.seeds.get((name, dim), np.full(size, FROZEN, np.int32))
         if (name, dim) not in self.ranges:
             self.ranges[name, dim] = range(self.atoms, self.atoms + size)
             self.atoms += size
         atoms = self.ranges[name, dim]
-        return torch.arange(atoms.start, atoms.stop, dtype=torch.int32)
+        return np.arange(atoms.start, atoms.stop, dtype=np.int32)
 
 
-def _pairs(a: Tensor, b: Tensor) -> Tie:
+def _pairs(a: Plane, b: Plane) -> Tie:
     """The entries of two planes that broadcast together, as vectors."""
-    a, b = core(a), core(b)
     if a.shape != b.shape:
-        a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
+        met = np.broadcast(a, b)
+        if not met.size == a.size == b.size:
+            a, b = np.broadcast_to(a, met.shape), np.broadcast_to(b, met.shape)
     return a.reshape(-1), b.reshape(-1)
 
 
 def walk(
     program: Program,
-    seeds: Mapping[tuple[str, int], Tensor] | None = None,
+    seeds: Mapping[tuple[str, int], Plane] | None = None,
     *,
     whole_heads: bool = False,
 ) -> Walk:
@@ -195,12 +204,12 @@ def walk(
     inputs = iter(program.example_inputs)
     for node in program.graph.nodes:
         if node.op == "placeholder":
-            record.values[node] = Value(next(inputs).to("meta"))
+            example = next(inputs)
+            record.values[node] = Value(tuple(example.shape), example.dtype)
         elif node.op == "get_attr":
             tensor = program.tensors[node.target]
-            record.values[node] = Value(
-                tensor.to("meta"), record.label(node.target, tensor), tensor
-            )
+            planes = record.label(node.target, tensor)
+            record.values[node] = Value(tuple(tensor.shape), tensor.dtype, planes, tensor)
         elif node.op == "call_function":
             record.values[node] = _call(record, node, rule_for(node))
         elif node.op == "output":
@@ -218,43 +227,55 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     inputs = list(values_in(map(record.values.__getitem__, node.all_input_nodes)))
     if not inputs:
         result = call(node, args, kwargs)
-        return Value(result.to("meta"), data=result) if isinstance(result, Tensor) else result
+        return described(result, result) if isinstance(result, Tensor) else result
     out = _result(node, inputs, args, kwargs)
     planes = rule(record, node, tuple(args), dict(kwargs), out)
-    if isinstance(out, Tensor):
-        return Value(out, _live(record, node, planes, inputs))
     if isinstance(out, Sequence):
-        return [
-            Value(o, _live(record, node, p, inputs)) if isinstance(o, Tensor) else o
-            for o, p in zip(out, planes, strict=True)
-        ]
-    return out
+        pairs = zip(out, planes, strict=True)
+        return [_with_planes(record, node, part, own, inputs) for part, own in pairs]
+    return _with_planes(record, node, out, planes, inputs)
+
+
+def _with_planes(
+    record: Walk, node: fx.Node, out: Any, planes: Planes, inputs: Sequence[Value]
+) -> Any:
+    """A result with what can be followed further of its planes; a number has none."""
+    if not isinstance(out, Value):
+        return out
+    if not any(planes is value.planes for value in inputs):
+        planes = _live(record, node, planes, out.shape)  # else they have been followed so far
+    return Value(out.shape, out.dtype, planes)
+
+
+def described(tensor: Tensor, data: Tensor | None = None) -> Value:
+    """The value of a tensor that has no channels."""
+    return Value(tuple(tensor.shape), tensor.dtype, data=data)
 
 
 def _result(node: fx.Node, inputs: list[Value], args: Any, kwargs: Any) -> Any:
-    """What `node` gives for `inputs`, which are among its arguments: a meta tensor, a sequence
-    of them, or a number.
-
-    Its shape and dtype are those of the operation, its strides need not be.
+    """What `node` gives for `inputs`, which are among its arguments, planes left out: a value, a
+    sequence of them, or a number.
     """
     rule = SHAPES.get(name_of(node))
     if rule is not None and _is_of_one_dtype(inputs, args, kwargs):
         shape = rule(*args, **kwargs)
-        if shape == inputs[0].shape:
-            return inputs[0].meta
-        dtype = inputs[0].meta.dtype
+        dtype = inputs[0].dtype
         if isinstance(shape, tuple):
-            return torch.empty(shape, dtype=dtype, device="meta")
+            return Value(shape, dtype)
         if shape is not None:
-            return [torch.empty(part, dtype=dtype, device="meta") for part in shape]
-    return call_on_meta(node, _metas(args), {k: _metas(v) for k, v in kwargs.items()})
+            return [Value(part, dtype) for part in shape]
+    result = call_on_meta(node, _metas(args), {k: _metas(v) for k, v in kwargs.items()})
+    if isinstance(result, Tensor):
+        return described(result)
+    if isinstance(result, Sequence):
+        return [described(part) if isinstance(part, Tensor) else part for part in result]
+    return result
 
 
 def _is_of_one_dtype(inputs: list[Value], args: Any, kwargs: Any) -> bool:
     """Whether the result has the dtype of the first input: a floating one, that nothing changes."""
-    dtypes = {value.meta.dtype for value in inputs}
-    first = inputs[0].meta.dtype
-    others = (dtype for dtype in dtypes if dtype != first)
+    first = inputs[0].dtype
+    others = [value.dtype for value in inputs if value.dtype is not first]
     return (
         first.is_floating_point
         and not any(dtype.is_floating_point or dtype.is_complex for dtype in others)
@@ -280,13 +301,14 @@ def _metas(argument: Any) -> Any:
     return argument
 
 
-def _live(
-    record: Walk, node: fx.Node, planes: Collection[Tensor], inputs: Sequence[Value]
-) -> Planes:
-    """The planes that can be followed further: each dimension is that of one of them at most."""
-    if any(planes is value.planes for value in inputs):
-        return tuple(planes)  # they have been followed so far
-    kept: list[Tensor] = []
+def _live(record: Walk, node: fx.Node, planes: Planes, shape: Shape) -> Planes:
+    """The planes that can be followed further: each dimension is that of one of them at most.
+
+    A value of `shape` without entries has none.
+    """
+    if 0 in shape:
+        return ()
+    kept: list[Plane] = []
     taken: set[int] = set()
     for plane in planes:
         # A plane that is frozen throughout says nothing, and would freeze whatever it meets.

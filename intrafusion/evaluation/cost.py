@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.walk import Value, Walk, walk
+from intrafusion.channels.walk import Value, Walk, described, walk
 from intrafusion.program import Program
 from intrafusion.program.branch import Branch, on_meta
 
@@ -62,11 +62,11 @@ def _products(values: Mapping[fx.Node, Any]) -> Iterator[Product]:
 def _within(way: fx.Graph, operands: Sequence[Any]) -> dict[fx.Node, Any]:
     """The values of a way of a branch."""
     found = on_meta(way, [x.meta if isinstance(x, Value) else x for x in operands])
-    return {n: Value(x) if isinstance(x, Tensor) else x for n, x in found.items()}
+    return {n: described(x) if isinstance(x, Tensor) else x for n, x in found.items()}
 
 
 def _all(value: Value) -> Product:
-    return tuple(Length(value, dim) for dim in range(value.meta.dim()))
+    return tuple(Length(value, dim) for dim in range(value.rank))
 
 
 def _convolution(

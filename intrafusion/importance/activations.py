@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from intrafusion.batches import in_parts, samples_at_a_time
 from intrafusion.channels import Analysis, Binding, Group, Role
-from intrafusion.channels.planes import core, varying
+from intrafusion.channels.planes import varying
 from intrafusion.channels.walk import Value
 from intrafusion.program import Program
 
@@ -144,7 +144,7 @@ class _Places:
     def within(self, value: Value) -> Iterator[tuple[Group, tuple[int, ...], Tensor]]:
         """The groups of which `value` holds all units, equally often, and where: (n, k)."""
         for plane in value.planes:
-            atoms = core(plane).reshape(-1).numpy()
+            atoms = plane.reshape(-1)
             groups, places = self.group[atoms], self.place[atoms]
             for number in np.unique(groups[groups >= 0]):
                 group = self.groups[number]

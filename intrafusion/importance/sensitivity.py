@@ -58,7 +58,7 @@ def sense(
     real = {
         node.name
         for node, value in analysis.walk.values.items()
-        if isinstance(value, Value) and is_real(value.meta)
+        if isinstance(value, Value) and value.dtype.is_floating_point
     }
     where = {
         group: [reading for reading in own if reading.node in real]

@@ -32,6 +32,9 @@ from intrafusion.program.nodes import name_of
 RULES: dict[str, Rule] = {
     **dict.fromkeys(move.RESHAPES, move.reshape),
     **dict.fromkeys(move.MOVES, move.move),
+    "transpose": move.transpose,
+    "permute": move.permute,
+    "expand": move.expand,
     "slice": move.cut,
     "slice_scatter": index.slice_scatter,
     "roll": move.roll,

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, fx
+import numpy as np
+from torch import fx
 
-from intrafusion.channels.planes import along, core, varying
+from intrafusion.channels.planes import Plane, along, core, row, varying
 from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.walk import Planes, Value, Walk
 
 
-def linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """x (…, I) · W (O, I) + b (O,): the columns of W read x, its rows make new channels."""
     x, weight, bias = (*args, None)[:3]
     contract(walk, node, x, -1, weight, 1)
-    passed = Value(out, tuple(p.narrow(-1, 0, 1).expand(out.shape) for p in x.without(-1)))
+    passed = Value(out.shape, out.dtype, x.without(-1))
     made = weight.plane_along(0)
     values = [passed]
     if made is not None:
         walk.produce(made)
-        values = [Value(out, (*passed.planes, along(_row(made, 0), -1 % out.dim(), out.shape)))]
+        values = [replace(passed, planes=(*passed.planes, along(row(made, 0), -1, out.rank)))]
     if bias is not None:
         values.append(bias)
     return merge(walk, node, values, out.shape)
 
 
-def matmul(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def matmul(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """A (…, M, K) · B (…, K, N), summed over K."""
     a, b = args[:2]
-    a = a if a.meta.dim() > 1 else _raise(a, 0)
-    b = b if b.meta.dim() > 1 else _raise(b, 1)
-    if out.dim() < 2:
+    a = a if a.rank > 1 else raised(a, 0)
+    b = b if b.rank > 1 else raised(b, 1)
+    if out.rank < 2:
         contract(walk, node, a, -1, b, -2)
         return ()
     heads = contract(walk, node, a, -1, b, -2)
@@ -41,21 +44,20 @@ def matmul(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pl
             walk.produce(made)
     values = []
     for value, dim in ((a, -1), (b, -2)):
-        meta = value.meta.narrow(dim, 0, 1)
-        planes = [p.narrow(dim, 0, 1) for p in value.without(dim)]
-        kept = [core(head, varying(head)).expand(meta.shape) for head in heads]
-        values.append(Value(meta, (*kept, *planes)))
+        shape = list(value.shape)
+        shape[dim] = 1
+        values.append(Value(tuple(shape), value.dtype, (*heads, *value.without(dim))))
     return merge(walk, node, values, out.shape)
 
 
-def addmm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def addmm(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """bias + A (M, K) · B (K, N)."""
     bias, a, b = args[:3]
-    product = Value(out, matmul(walk, node, (a, b), {}, out))
+    product = replace(out, planes=matmul(walk, node, (a, b), {}, out))
     return merge(walk, node, [product, bias], out.shape)
 
 
-def einsum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def einsum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """Letters of two operands: shared and gone are summed over, shared and kept meet."""
     equation = args[0].replace(" ", "")
     left, _, right = equation.partition("->")
@@ -80,10 +82,8 @@ def einsum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pl
         if value.data is not None:
             for plane in planes:
                 walk.produce(plane)
-        meta = value.meta
-        for dim in reversed(gone):
-            meta, planes = meta.select(dim, 0), [p.select(dim, 0) for p in planes]
-        left_over.append(Value(meta, tuple(planes)))
+        kept = [core(p, range(len(right))).reshape(p.shape[: len(right)]) for p in planes]
+        left_over.append(Value(value.shape[: len(right)], value.dtype, tuple(kept)))
     return merge(walk, node, left_over, out.shape)
 
 
@@ -91,17 +91,15 @@ def _lay_out(value: Value, term: str, letters: list[str]) -> Value:
     """`value` with one dimension per letter, of size 1 where it has none."""
     order = [term.index(letter) for letter in letters if letter in term]
 
-    def lay(tensor: Tensor) -> Tensor:
-        moved = tensor.permute(order)
-        for dim, letter in enumerate(letters):
-            if letter not in term:
-                moved = moved.unsqueeze(dim)
-        return moved
+    def lay(shape: Sequence[int]) -> tuple[int, ...]:
+        sizes = iter([shape[dim] for dim in order])
+        return tuple([next(sizes) if letter in term else 1 for letter in letters])
 
-    return Value(lay(value.meta), tuple(lay(p) for p in value.planes), value.data)
+    planes = [p.transpose(order).reshape(lay(p.shape)) for p in value.planes]
+    return replace(value, shape=lay(value.shape), planes=tuple(planes))
 
 
-def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """W (entries, D): the entries are addressed by number and stay, D makes channels."""
     weight: Value = args[0]
     made, entries = weight.plane_along(1), weight.plane_along(0)
@@ -110,7 +108,7 @@ def embedding(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) ->
     if made is None:
         return ()
     walk.produce(made)
-    return (along(_row(made, 1), out.dim() - 1, out.shape),)
+    return (along(row(made, 1), -1, out.rank),)
 
 
 def embedding_bag(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[Planes]:
@@ -118,18 +116,17 @@ def embedding_bag(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -
     return [embedding(walk, node, args, kwargs, out[0]), *[()] * (len(out) - 1)]
 
 
-def bilinear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def bilinear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """x (…, I) · W (O, I, J) · y (…, J) + b (O,): W reads both, its rows make new channels."""
     x, y, weight, bias = (*args, None)[:4]
     values = []
     for read, dim in ((x, 1), (y, 2)):
         contract(walk, node, read, -1, weight, dim)
-        planes = tuple(plane.narrow(-1, 0, 1) for plane in read.without(-1))
-        values.append(Value(read.meta.narrow(-1, 0, 1), planes))
+        values.append(Value((*read.shape[:-1], 1), read.dtype, read.without(-1)))
     if (made := weight.plane_along(0)) is not None:
         walk.produce(made)
-        labels = _row(made, 0)
-        values.append(Value(out.new_empty(labels.shape), (labels,)))
+        labels = row(made, 0)
+        values.append(Value(labels.shape, out.dtype, (labels,)))
     if bias is not None:
         values.append(bias)
     return merge(walk, node, values, out.shape)
@@ -154,25 +151,23 @@ def contract(walk: Walk, node: fx.Node, a: Value, a_dim: int, b: Value, b_dim: i
         return ()
     # Two activations meet in attention alone; weights have no heads.
     if walk.whole_heads and a.data is None and b.data is None:
-        heads = _whole_heads(walk, a, pa, a_dim, pb, b_dim)
+        heads = _whole_heads(walk, pa, pb)
         if heads is not None:
             return (heads,)
     for plane, dim in ((pa, a_dim), (pb, b_dim)):
-        walk.tie_along(plane, [d for d in varying(plane) if d != dim % plane.dim()])
-    walk.tie(_row(pa, a_dim), _row(pb, b_dim))
+        walk.tie_along(plane, [d for d in varying(plane) if d != dim % plane.ndim])
+    walk.tie(row(pa, a_dim), row(pb, b_dim))
     if a.data is None and b.data is None:
         walk.contractions.append((node, (pa, pb)))
     return ()
 
 
-def _whole_heads(
-    walk: Walk, a: Value, pa: Tensor, a_dim: int, pb: Tensor, b_dim: int
-) -> Tensor | None:
+def _whole_heads(walk: Walk, pa: Plane, pb: Plane) -> Plane | None:
     """Tie each head of two activations into one unit; the plane of the heads.
 
     None where the planes do not have the same heads, along leading dimensions.
     """
-    batch = range(pa.dim() - 2)
+    batch = range(pa.ndim - 2)
     heads = [d for d in varying(pa) if d in batch]
     if not heads or heads != [d for d in varying(pb) if d in batch]:
         return None
@@ -181,17 +176,11 @@ def _whole_heads(
     for plane in (pa, pb):
         walk.tie_along(plane, [d for d in varying(plane) if d not in batch])
     walk.tie(core(pa, heads), core(pb, heads))
-    return core(pa, heads).expand(
-        *(1 if d == a_dim % a.meta.dim() else s for d, s in enumerate(a.shape))
-    )
+    return core(pa, heads)
 
 
-def _row(plane: Tensor, dim: int) -> Tensor:
-    """The labels of `plane` along `dim`, at the first position of every other dimension."""
-    return core(plane, [dim % plane.dim()]).reshape(-1)
-
-
-def _raise(value: Value, dim: int) -> Value:
-    return Value(
-        value.meta.unsqueeze(dim), tuple(p.unsqueeze(dim) for p in value.planes), value.data
-    )
+def raised(value: Value, dim: int) -> Value:
+    """`value` with another dimension of size 1 at `dim`."""
+    shape = (*value.shape[:dim], 1, *value.shape[dim:])
+    planes = [np.expand_dims(plane, dim) for plane in value.planes]
+    return replace(value, shape=shape, planes=tuple(planes))

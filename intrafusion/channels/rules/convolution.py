@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, fx
+import numpy as np
+from torch import fx
 
-from intrafusion.channels.planes import along, core
+from intrafusion.channels.planes import Plane, along, core, row
 from intrafusion.channels.rules.contraction import contract
-from intrafusion.channels.rules.pointwise import merge
+from intrafusion.channels.rules.pointwise import merge, per_channel
 from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments
 
 
-def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """x (N, I, …) with W (O, I/groups, k…), or W (I, O/groups, k…) when transposed."""
     x, weight, bias = args[:3]
     transposed, groups = args[6], args[8]
     x = _settle_space(walk, node, x)
-    for dim in range(2, weight.meta.dim()):
+    for dim in range(2, weight.rank):
         if (taps := weight.plane_along(dim)) is not None:
             walk.freeze(taps, node, "kernels keep their size", quiet=True)
 
@@ -36,16 +37,14 @@ def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) 
     else:
         made = _grouped(walk, node, x, weight, groups, transposed)
 
-    planes = [p.narrow(1, 0, 1) for p in x.without(1)]
-    planes = [core(p).expand(out.shape) for p in planes]
+    planes = x.without(1)
     if made is not None:
         if not carries:
             walk.produce(made)
-        planes.append(along(made, 1, out.shape))
-    values = [Value(out, tuple(planes))]
+        planes = (*planes, along(made, 1, out.rank))
+    values = [replace(out, planes=planes)]
     if bias is not None:
-        view = (1, -1, *[1] * (out.dim() - 2))
-        values.append(Value(bias.meta.reshape(view), tuple(p.reshape(view) for p in bias.planes)))
+        values.append(per_channel(bias, out.rank))
     return merge(walk, node, values, out.shape)
 
 
@@ -71,11 +70,11 @@ def _settle_space(walk: Walk, node: fx.Node, x: Value) -> Value:
             walk.freeze(plane, node, "a convolution runs along its channels")
         else:
             walk.tie_along(plane, space)
-            planes.append(core(plane, [d for d in dims if d < 2]).expand(x.shape))
-    return Value(x.meta, tuple(planes), x.data)
+            planes.append(core(plane, [d for d in dims if d < 2]))
+    return replace(x, planes=tuple(planes))
 
 
-def _depthwise(walk: Walk, node: fx.Node, x: Value, weight: Value) -> Tensor | None:
+def _depthwise(walk: Walk, node: fx.Node, x: Value, weight: Value) -> Plane | None:
     made = _labels(weight, 0)
     read = _labels(x, 1)
     if made is None:
@@ -83,13 +82,13 @@ def _depthwise(walk: Walk, node: fx.Node, x: Value, weight: Value) -> Tensor | N
     if read is None:
         walk.freeze(made, node, "it filters channels that cannot be removed")
         return None
-    walk.tie(made.reshape(read.numel(), -1), read.unsqueeze(1))
+    walk.tie(made.reshape(read.size, -1), read[:, None])
     return made
 
 
 def _grouped(
     walk: Walk, node: fx.Node, x: Value, weight: Value, groups: int, transposed: bool
-) -> Tensor | None:
+) -> Plane | None:
     """Every group keeps the same channels, in and out."""
     read = _labels(x, 1)
     columns = _labels(weight, 0 if transposed else 1)
@@ -103,15 +102,15 @@ def _grouped(
                 walk.freeze(labels, node, "it is read against channels that cannot be removed")
     else:
         walk.tie_along(grid, [0])
-        walk.tie(grid, columns.reshape(groups, -1) if transposed else columns.unsqueeze(0))
+        walk.tie(grid, columns.reshape(groups, -1) if transposed else columns[None])
     if made is None:
         return None
     if transposed:
-        return made.repeat(groups)
+        return np.tile(made, groups)
     walk.tie_along(made.reshape(groups, -1), [0])
     return made
 
 
-def _labels(value: Value, dim: int) -> Tensor | None:
+def _labels(value: Value, dim: int) -> Plane | None:
     plane = value.plane_along(dim)
-    return None if plane is None else core(plane, [dim]).reshape(-1).to(torch.int32)
+    return None if plane is None else row(plane, dim)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import FROZEN, compact, core, varying
+from intrafusion.channels.planes import FROZEN, Plane, compact, row, varying
 from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.rules.resize import Sizes
+from intrafusion.channels.runs import Integers
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments
 
 
-def index(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def index(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """x[…, i, …]: along an indexed dimension only a constant index can be followed."""
     x: Value = args[0]
     indices: list[Value | None] = list(args[1])
@@ -28,74 +30,76 @@ def index(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Pla
         if set(varying(plane)) & set(indexed):
             walk.freeze(plane, node, "an index addresses its channels by number")
             continue
-        narrow = plane
-        for dim in reversed(indexed):
-            narrow = narrow.select(dim, 0)
+        left = [size for dim, size in enumerate(plane.shape) if dim not in indexed]
         # The index's own dimensions stand where the indexed ones stood, or first if these
         # were apart.
         adjacent = indexed == list(range(indexed[0], indexed[-1] + 1))
         place = indexed[0] if adjacent else 0
-        for _ in range(out.dim() - narrow.dim()):
-            narrow = narrow.unsqueeze(place)
-        planes.append(narrow.expand(out.shape))
+        own = [1] * (out.rank - len(left))
+        planes.append(plane.reshape([*left[:place], *own, *left[place:]]))
     return tuple(planes)
 
 
-def index_select(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def index_select(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """Entries of one dimension, by number."""
     x, dim, positions = args[:3]
-    dim %= x.meta.dim()
+    dim %= x.rank
     if positions.data is not None:
-        return picked(walk, node, x, dim, positions.data)
+        return picked(walk, node, x, dim, positions.data.cpu().numpy())
     for plane in x.planes:
         if dim in varying(plane):
             walk.freeze(plane, node, "an index addresses its channels by number")
-    return tuple(core(p).expand(out.shape) for p in x.without(dim))
+    planes: Planes = x.without(dim)
+    return planes
 
 
-def picked(walk: Walk, node: fx.Node, x: Value, dim: int, positions: Tensor) -> Planes:
+def picked(walk: Walk, node: fx.Node, x: Value, dim: int, positions: Integers) -> Planes:
     """The planes of `x` at some `positions` along `dim`, which go a way of their own.
 
     Where a channel stands several times along `dim`, as after a flatten, its places have to stay
     together and in order: only so the n-th place of one unit is like the n-th of another.
     """
     planes = []
-    for plane in x.planes:
-        piece = compact(plane.index_select(dim, positions))
-        if dim in varying(plane) and not _keeps_places(plane, dim, positions):
-            walk.freeze(plane, node, "it takes apart what one channel became")
-            continue
+    for plane in x.planes if len(positions) else ():
+        piece = plane
+        if plane.shape[dim] > 1:
+            if not _keeps_places(plane, dim, positions):
+                walk.freeze(plane, node, "it takes apart what one channel became")
+                continue
+            piece = compact(plane.take(positions, dim))
         walk.part(piece)
         planes.append(piece)
     return tuple(planes)
 
 
-def slice_scatter(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def slice_scatter(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """x with another value written over a slice of it: the two meet there."""
     x, written = args[:2]
     given: list[Any] = [*args[2:], *[0, None, None, 1][len(args) - 2 :]]
-    dim = given[0] % x.meta.dim()
+    dim = given[0] % x.rank
     if given[3] != 1:
         opaque(walk, node, args, kwargs, out)
         return ()
-    places = torch.arange(x.shape[dim])[slice(*given[1:])]
-    under = Value(written.meta, picked(walk, node, x, dim, places))
+    places = np.arange(x.shape[dim])[slice(*given[1:])]
+    under = Value(written.shape, written.dtype, picked(walk, node, x, dim, places))
     merge(walk, node, [under, written], written.shape)
     planes: Planes = x.planes
     return planes
 
 
-def _keeps_places(plane: Tensor, dim: int, positions: Tensor) -> bool:
-    labels = core(plane, [dim]).reshape(-1)
-    labels = torch.where(labels == FROZEN, -1 - torch.arange(len(labels)), labels)
-    kinds, kind, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+def _keeps_places(plane: Plane, dim: int, positions: Integers) -> bool:
+    labels = row(plane, dim)
+    if (labels[1:] > labels[:-1]).all():
+        return True  # as it is nearly always: no channel stands there twice
+    labels = np.where(labels == FROZEN, -1 - np.arange(len(labels)), labels)
+    kinds, kind, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(kinds) == len(labels):
         return True
     positions = positions % len(labels)
     chosen = kind[positions]
-    order = chosen.argsort(stable=True)
-    ascending = (chosen[order].diff() != 0) | (positions[order].diff() > 0)
-    whole = torch.bincount(chosen, minlength=len(kinds))
+    order = chosen.argsort(kind="stable")
+    ascending = (np.diff(chosen[order]) != 0) | (np.diff(positions[order]) > 0)
+    whole = np.bincount(chosen, minlength=len(kinds))
     return bool(ascending.all()) and bool(((whole == 0) | (whole == counts)).all())
 
 
@@ -119,16 +123,16 @@ def resize_index(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
 def resize_index_select(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     """The same for a selection along one dimension."""
     source: Value = sizes.values[arguments(old)[0]]
-    dim = arguments(old)[1] % source.meta.dim()
+    dim = arguments(old)[1] % source.rank
     positions = sizes.values[arguments(old)[2]].data
     if positions is not None and not _whole(source, dim, sizes):
-        renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
+        renumbered = sizes.constant(new, _renumber(source, dim, positions.cpu().numpy(), sizes))
         new.args = (new.args[0], dim, renumbered)
 
 
 def resize_strided_slice(new: fx.Node, source: Value, dim: int, given: slice, sizes: Sizes) -> None:
     """What is left of every k-th channel follows no step: it becomes a selection by number."""
-    positions = torch.arange(source.shape[dim])[given]
+    positions = np.arange(source.shape[dim])[given]
     renumbered = sizes.constant(new, _renumber(source, dim, positions, sizes))
     new.target = torch.ops.aten.index_select.default
     new.args = (new.args[0], dim, renumbered)
@@ -139,26 +143,26 @@ def _whole(source: Value, dim: int, sizes: Sizes) -> bool:
     return sizes.after(source)[dim] == source.shape[dim]
 
 
-def _renumber(source: Value, dim: int, positions: Tensor, sizes: Sizes) -> Tensor:
+def _renumber(source: Value, dim: int, positions: Integers, sizes: Sizes) -> Tensor:
     """Where the surviving ones of `positions` stand among the surviving lines of `source`."""
     alive = sizes.staying_lines(source, dim)
     assert alive is not None
-    number = alive.long().cumsum(0) - 1
+    number = np.cumsum(alive) - 1
     wanted = positions % source.shape[dim]
-    return number[wanted[alive[wanted]]]
+    return torch.from_numpy(number[wanted[alive[wanted]]])
 
 
 def _by_dimension(indices: list[Value | None]) -> Iterator[tuple[int, Value | None]]:
     """The dimensions, and the index of each: a mask is one of all that it has."""
     dim = 0
     for index in indices:
-        masked = index is not None and index.meta.dtype in (torch.bool, torch.uint8)
-        for _ in range(index.meta.dim() if index is not None and masked else 1):
+        masked = index is not None and index.dtype in (torch.bool, torch.uint8)
+        for _ in range(index.rank if index is not None and masked else 1):
             yield dim, index
             dim += 1
 
 
-def _constant(indices: list[Value | None]) -> tuple[int, Tensor] | None:
+def _constant(indices: list[Value | None]) -> tuple[int, Integers] | None:
     """The dimension and the positions (n,) where one constant vector is the whole index."""
     given = [(dim, value) for dim, value in enumerate(indices) if value is not None]
     if len(given) != 1:
@@ -167,4 +171,4 @@ def _constant(indices: list[Value | None]) -> tuple[int, Tensor] | None:
     data = value.data
     if data is None or data.dim() != 1 or data.dtype == torch.bool:
         return None
-    return dim, data
+    return dim, data.cpu().numpy()

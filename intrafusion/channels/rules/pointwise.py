@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
+from intrafusion.channels.planes import Plane
 from intrafusion.channels.walk import Planes, Value, Walk, values_in
 from intrafusion.program.nodes import name_of
 
@@ -27,30 +28,35 @@ OPS = [
 """Those that ATen does not itself tag as pointwise."""
 
 
-def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """Channels that meet at one position are one; one that meets a fixed size must stay."""
     values = list(values_in((*args, *kwargs.values())))
     if len(values) > 1 and name_of(node) == "prelu":
         # The slope is one per channel, and the channel is dimension 1.
         x, slope = values
-        view = (1, -1, *[1] * (x.meta.dim() - 2)) if slope.shape.numel() > 1 else [1] * x.meta.dim()
-        slope = Value(slope.meta.reshape(view), tuple(p.reshape(view) for p in slope.planes))
-        values = [x, slope]
+        values = [x, per_channel(slope, max(2, x.rank))]
     return merge(walk, node, values, out.shape)
+
+
+def per_channel(vector: Value, rank: int) -> Value:
+    """A value (channels,) in the shape (1, channels, …) of `rank`."""
+    view = (1, -1, *[1] * (rank - 2))
+    shape = (1, *vector.shape, *view[2:])
+    return Value(shape, vector.dtype, tuple([p.reshape(view) for p in vector.planes]))
 
 
 def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[int]) -> Planes:
     """The planes of a result of `shape` in which `values` meet position by position."""
     if len(values) == 1 and values[0].shape == shape:
         return values[0].planes
-    merged: list[tuple[Tensor, frozenset[int]]] = []
+    merged: list[tuple[Plane, frozenset[int]]] = []
     for value in values:
-        lead = len(shape) - value.meta.dim()
+        lead = len(shape) - value.rank
         for plane, own in zip(value.planes, value.varying, strict=True):
             dims = frozenset([d + lead for d in own])
             twin = next((other for other, taken in merged if not taken.isdisjoint(dims)), None)
             if twin is None:
-                merged.append((plane.expand(tuple(shape)), dims))
+                merged.append((plane.reshape((1,) * lead + plane.shape), dims))
             else:
                 walk.tie(twin, plane)
     if len(values) < 2:
@@ -59,14 +65,14 @@ def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[in
 
 
 def _stops_at_fixed_size(
-    walk: Walk, node: fx.Node, plane: Tensor, dims: Collection[int], values: Sequence[Value]
+    walk: Walk, node: fx.Node, plane: Plane, dims: Collection[int], values: Sequence[Value]
 ) -> bool:
     """Keep `plane` from losing lines along a dimension whose size another value fixes.
 
     Where it distinguishes channels along other dimensions too, it is enough that every line
     keeps the same of them; otherwise its channels must stay, and the answer is true.
     """
-    rank = plane.dim()
+    rank = plane.ndim
     fixed = [dim for dim in sorted(dims) if any(_is_fixed(v, dim - rank) for v in values)]
     if len(fixed) == len(dims) and fixed:
         walk.freeze(plane, node, "it meets a tensor whose size along the channels is fixed")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from intrafusion.channels.planes import along, core
+from intrafusion.channels.planes import FROZEN, Plane, along, row
 from intrafusion.channels.rules.contraction import contract
 from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Rule, Value, Walk
@@ -37,7 +38,7 @@ def recurrent(gates: int) -> Rule:
         ):
             return _freeze_all(walk, node, [x, *parameters], out)
         read: Value = x
-        units: list[Tensor] = []
+        units: list[Plane] = []
         for layer in range(layers):
             made = []
             for direction in range(directions):
@@ -49,10 +50,9 @@ def recurrent(gates: int) -> Rule:
                 walk.tie(labels, made[0])
             walk.tie(made[0], units[0] if units else made[0])
             units = made
-            width = directions * len(made[0])
-            shape = (*x.shape[:-1], width)
-            read = Value(x.meta.new_empty(shape), (along(torch.cat(made), len(shape) - 1, shape),))
-        ends = [(along(units[0], state.dim() - 1, state.shape),) for state in out[1:]]
+            labels = np.concatenate(made)
+            read = Value((*x.shape[:-1], len(labels)), x.dtype, (along(labels, -1, x.rank),))
+        ends = [(along(units[0], -1, state.rank),) for state in out[1:]]
         assert len(ends) == len(states)
         return [read.planes, *ends]
 
@@ -74,23 +74,23 @@ def resize(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     new.args = (new.args[0], cut_hidden, *new.args[2:])
 
 
-def _hidden_units(walk: Walk, own: list[Value], gates: int) -> Tensor:
+def _hidden_units(walk: Walk, own: list[Value], gates: int) -> Plane:
     """Tie what belongs to each hidden unit of one layer and direction; its labels (hidden,)."""
     column = _labels(own[1], 1)
     walk.consume(column)
     for parameter in own:
         rows = _labels(parameter, 0)
-        if parameter.meta.dim() > 1:
+        if parameter.rank > 1:
             walk.produce(rows)
-        walk.tie(rows.reshape(gates, -1), column.unsqueeze(0))
+        walk.tie(rows.reshape(gates, -1), column[None])
     return column
 
 
-def _labels(value: Value, dim: int) -> Tensor:
+def _labels(value: Value, dim: int) -> Plane:
     plane = value.plane_along(dim)
     if plane is None:
-        return torch.zeros(value.shape[dim], dtype=torch.int32)
-    return core(plane, [dim]).reshape(-1)
+        return np.full(value.shape[dim], FROZEN, np.int32)
+    return row(plane, dim)
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:

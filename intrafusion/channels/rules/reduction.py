@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
 from intrafusion.channels.planes import varying
 from intrafusion.channels.rules.pointwise import pointwise
@@ -48,14 +48,14 @@ def reduce(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
     """
     if isinstance(arguments(node).get("other"), fx.Node):
         return pointwise(walk, node, args, kwargs, out)  # the larger of two tensors
-    first = out if isinstance(out, Tensor) else out[0]
+    first = out if isinstance(out, Value) else out[0]
     planes = _left(walk, node, args[0], first)
-    return planes if isinstance(out, Tensor) else [planes] * len(out)
+    return planes if isinstance(out, Value) else [planes] * len(out)
 
 
-def _left(walk: Walk, node: fx.Node, x: Value, out: Tensor) -> Planes:
-    dims = _reduced_dims(node, x.meta.dim())
-    keepdim = out.dim() == x.meta.dim()
+def _left(walk: Walk, node: fx.Node, x: Value, out: Value) -> Planes:
+    dims = _reduced_dims(node, x.rank)
+    keepdim = out.rank == x.rank
     statistic = None if _is_position_read(node) else STATISTICS.get(name_of(node))
     planes = []
     for plane in x.planes:
@@ -67,16 +67,16 @@ def _left(walk: Walk, node: fx.Node, x: Value, out: Tensor) -> Planes:
                 continue
             walk.freeze(plane, node, "it reduces over its channels")
             continue
-        for dim in sorted(dims, reverse=True):
-            plane = plane.narrow(dim, 0, 1) if keepdim else plane.select(dim, 0)
-        planes.append(plane.expand(out.shape))
+        if not keepdim:
+            plane = plane.reshape([s for dim, s in enumerate(plane.shape) if dim not in dims])
+        planes.append(plane)
     return tuple(planes)
 
 
-def softmax(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Tensor) -> Planes:
+def softmax(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """Softmax mixes what it runs along: those channels stay."""
     x: Value = args[0]
-    dim = args[1] % x.meta.dim()
+    dim = args[1] % x.rank
     planes = []
     for plane in x.planes:
         if dim in varying(plane):

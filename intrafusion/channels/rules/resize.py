@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import core, surviving_shape
+from intrafusion.channels.planes import Flags, staying_lines, surviving_shape
 from intrafusion.channels.walk import Value
 
 
@@ -24,7 +24,7 @@ class Sizes:
     """
 
     values: Mapping[fx.Node, Any]
-    alive: Tensor
+    alive: Flags
     constants: dict[str, Tensor] = field(default_factory=dict)
 
     def after(self, value: Value) -> list[int]:
@@ -36,14 +36,10 @@ class Sizes:
         lines = self.staying_lines(value, dim)
         return position if lines is None else int(lines[:position].sum())
 
-    def staying_lines(self, value: Value, dim: int) -> Tensor | None:
+    def staying_lines(self, value: Value, dim: int) -> Flags | None:
         """Which lines (size,) of `value` along `dim` survive; None: no channel stands along it."""
         plane = value.plane_along(dim)
-        if plane is None:
-            return None
-        lines = self.alive[core(plane).long()]
-        others = [d for d in range(plane.dim()) if d != dim % plane.dim()]
-        return lines.amax(others) if others else lines
+        return None if plane is None else staying_lines(plane, dim, self.alive)
 
     def constant(self, new: fx.Node, tensor: Tensor) -> fx.Node:
         """A node in the new graph, before `new`, that holds `tensor`."""

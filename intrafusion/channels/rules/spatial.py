@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
-from intrafusion.channels.planes import core, varying
+from intrafusion.channels.planes import Plane, varying
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import name_of
 
@@ -46,26 +46,26 @@ OPS = [
 def spatial(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
     """Dimensions whose size is untouched keep their planes."""
     x: Value = args[0]
-    result = out if isinstance(out, Tensor) else out[0]
-    padded = _padded_dims(node, args, x.meta.dim())
-    planes: list[Tensor] = []
+    result = out if isinstance(out, Value) else out[0]
+    padded = _padded_dims(node, args, x.rank)
+    planes: list[Plane] = []
     for plane in x.planes:
         dims = varying(plane)
         if any(d in padded or result.shape[d] != x.shape[d] or d >= _first(node, x) for d in dims):
             walk.freeze(plane, node, "it works along its channels")
         else:
-            planes.append(core(plane).expand(result.shape))
+            planes.append(plane)
     kept: Planes = tuple(planes)
-    return kept if isinstance(out, Tensor) else [kept, *[()] * (len(out) - 1)]
+    return kept if isinstance(out, Value) else [kept, *[()] * (len(out) - 1)]
 
 
 def _first(node: fx.Node, x: Value) -> int:
     """The first dimension that the operation works on."""
     name = name_of(node)
     if "pad" in name:
-        return x.meta.dim()
+        return x.rank
     rank = next((int(c) for c in reversed(name) if c in "123"), 2)
-    return x.meta.dim() - rank
+    return x.rank - rank
 
 
 def _padded_dims(node: fx.Node, args: Any, rank: int) -> set[int]:

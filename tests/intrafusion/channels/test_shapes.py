@@ -124,6 +124,64 @@ def reduction(random: Random) -> Arguments:
     return (x, dims, random.random() < 0.5)
 
 
+def norm_of(random: Random) -> Arguments:
+    x, dims, keepdim = reduction(random)
+    return (x, 2, dims, keepdim)
+
+
+def regrouped(random: Random) -> Arguments:
+    a, b, c = sizes(random, 3)
+    return (meta(a, b * c), random.choice([[a, -1, c], [a * b, c], [-1], [a, b, c], [-1, b * c]]))
+
+
+def some_dim(random: Random) -> tuple[Tensor, int]:
+    x = any_tensor(random)
+    return x, random.randrange(-x.dim(), x.dim())
+
+
+def permuted(random: Random) -> Arguments:
+    x = any_tensor(random)
+    return (x, random.sample(range(-x.dim(), 0), x.dim()))
+
+
+def expanded(random: Random) -> Arguments:
+    shape = sizes(random, random.randint(1, 4))
+    own = [1 if random.random() < 0.5 else size for size in shape]
+    wanted = [-1 if o == size else size for o, size in zip(own, shape, strict=True)]
+    return (meta(*own), [*sizes(random, random.randint(0, 2)), *wanted])
+
+
+def cut(random: Random) -> Arguments:
+    ends = [None if random.random() < 0.3 else random.randint(-8, 8) for _ in range(2)]
+    return (*some_dim(random), *ends, random.randint(1, 3))
+
+
+def pieces(random: Random) -> Arguments:
+    x, dim = some_dim(random)
+    first = random.randint(0, x.shape[dim])
+    return (x, [first, x.shape[dim] - first], dim)
+
+
+def looked_up(random: Random) -> Arguments:
+    numbers = torch.empty(sizes(random, random.randint(0, 3)), dtype=torch.int64, device="meta")
+    return (meta(*sizes(random, 2)), numbers)
+
+
+def added_product(random: Random) -> Arguments:
+    a, b = product(random, 0)
+    return (meta(b.shape[1]), a, b)
+
+
+def pooled(*more: Any) -> Callable[[Random], Arguments]:
+    def made(random: Random) -> Arguments:
+        kernel = [random.randint(2, 3) for _ in range(random.randint(1, 2))]
+        stride = random.choice([[], [random.randint(1, 3)], [1, 2]])
+        x = meta(*sizes(random, random.randint(1, 2)), *(random.randint(7, 12) for _ in "hw"))
+        return (x, kernel, stride, random.choice([[0], [1], [1, 0]]), *more)
+
+    return made
+
+
 def resized(space: int, *options: Any) -> Callable[[Random], Arguments]:
     return lambda random: (image(random, space), sizes(random, space), *options)
 
@@ -172,10 +230,24 @@ CASES: dict[str, Case] = {
         aten.masked_fill.Scalar,
         lambda r: (lambda x: (x, meta(*x.shape[1:]).bool(), 0.0))(any_tensor(r)),
     ),
+    "clamp": (aten.clamp.default, lambda r: (any_tensor(r), 0.0, 1.0)),
+    "clamp_min": (aten.clamp_min.Tensor, pair),
+    "reshape": (aten.reshape.default, regrouped),
+    "transpose": (aten.transpose.int, lambda r: (*some_dim(r), -1)),
+    "permute": (aten.permute.default, permuted),
+    "unsqueeze": (aten.unsqueeze.default, some_dim),
+    "expand": (aten.expand.default, expanded),
+    "slice": (aten.slice.Tensor, cut),
+    "select": (aten.select.int, lambda r: (*some_dim(r), 0)),
+    "unbind": (aten.unbind.int, some_dim),
+    "split": (aten.split.Tensor, lambda r: (any_tensor(r), r.randint(1, 4), -1)),
+    "split_with_sizes": (aten.split_with_sizes.default, pieces),
+    "embedding": (aten.embedding.default, looked_up),
     "linear": (aten.linear.default, linear),
     "matmul": (aten.matmul.default, product),
     "mm": (aten.mm.default, lambda r: product(r, 0)),
     "bmm": (aten.bmm.default, lambda r: product(r, 1)),
+    "addmm": (aten.addmm.default, added_product),
     "scaled_dot_product_attention": (aten.scaled_dot_product_attention.default, attention),
     "convolution": (aten.convolution.default, convolution),
     "cat": (aten.cat.default, parts),
@@ -183,6 +255,9 @@ CASES: dict[str, Case] = {
     "sum": (aten.sum.dim_IntList, reduction),
     "amax": (aten.amax.default, reduction),
     "amin": (aten.amin.default, reduction),
+    "linalg_vector_norm": (aten.linalg_vector_norm.default, norm_of),
+    "max_pool2d": (aten.max_pool2d.default, pooled([1], False)),
+    "avg_pool2d": (aten.avg_pool2d.default, pooled(False)),
     "adaptive_avg_pool1d": (aten.adaptive_avg_pool1d.default, resized(1)),
     "adaptive_avg_pool2d": (aten.adaptive_avg_pool2d.default, resized(2)),
     "adaptive_avg_pool3d": (aten.adaptive_avg_pool3d.default, resized(3)),
