@@ -122,48 +122,65 @@ def randomise(network: nn.Module) -> nn.Module:
 # --- networks that no package has ---------------------------------------------------------------
 
 
-class UNet(nn.Module):
-    def __init__(self) -> None:
+def _double(inward: int, outward: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inward, outward, 3, padding=1),
+        nn.BatchNorm2d(outward),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outward, outward, 3, padding=1),
+        nn.BatchNorm2d(outward),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _Level(nn.Module):
+    """A level of a U-Net, and all below it at half the size and twice the width."""
+
+    def __init__(self, inward: int, width: int, below: int) -> None:
         super().__init__()
-
-        def double(inward: int, outward: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(inward, outward, 3, padding=1),
-                nn.BatchNorm2d(outward),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(outward, outward, 3, padding=1),
-                nn.BatchNorm2d(outward),
-                nn.ReLU(inplace=True),
-            )
-
-        self.down1, self.down2, self.bottom = double(3, 16), double(16, 32), double(32, 64)
-        self.up2, self.up1 = nn.ConvTranspose2d(64, 32, 2, 2), nn.ConvTranspose2d(32, 16, 2, 2)
-        self.join2, self.join1 = double(64, 32), double(32, 16)
-        self.head = nn.Conv2d(16, 5, 1)
+        self.down = _double(inward, width)
+        deeper = _Level(width, 2 * width, below - 1) if below > 1 else _double(width, 2 * width)
+        self.deeper = deeper
+        self.up, self.join = nn.ConvTranspose2d(2 * width, width, 2, 2), _double(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.down1(x)
-        second = self.down2(functional.max_pool2d(first, 2))
-        y = self.bottom(functional.max_pool2d(second, 2))
-        y = self.join2(torch.cat([self.up2(y), second], 1))
-        y = self.join1(torch.cat([self.up1(y), first], 1))
-        return self.head(y)
+        x = self.down(x)
+        y = self.up(self.deeper(functional.max_pool2d(x, 2)))
+        return self.join(torch.cat([y, x], 1))
+
+
+class UNet(nn.Module):
+    def __init__(self, width: int = 16, levels: int = 2) -> None:
+        super().__init__()
+        self.body, self.head = _Level(3, width, levels), nn.Conv2d(width, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(width, width, 3, padding=1)
+        self.outer = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.outer(functional.relu(self.inner(x)))
 
 
 class SuperResolution(nn.Module):
-    """Sub-pixel convolution (pixel shuffle), as in ESPCN."""
+    """Residual blocks and a sub-pixel convolution (pixel shuffle), as in EDSR."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 24, blocks: int = 2) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 32, 5, padding=2), nn.Tanh(), nn.Conv2d(32, 32, 3, padding=1), nn.Tanh()
-        )
-        self.grow = nn.Conv2d(32, 16 * 4, 3, padding=1)
-        self.tail = nn.Conv2d(16, 3, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
+        self.grow = nn.Conv2d(width, width * 4, 3, padding=1)
+        self.tail = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.pixel_shuffle(self.grow(self.body(x)), 2)
-        return self.tail(functional.relu(y))
+        x = self.head(x)
+        return self.tail(functional.pixel_shuffle(self.grow(x + self.body(x)), 2))
 
 
 class GroupNormNet(nn.Module):
@@ -234,20 +251,21 @@ class SpectralNormNet(nn.Module):
 
 
 class Convolution1d(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
+        wide, last = 2 * width, 3 * width // 2
         self.body = nn.Sequential(
-            nn.Conv1d(1, 32, 9, stride=2, padding=4),
-            nn.BatchNorm1d(32),
+            nn.Conv1d(1, width, 9, stride=2, padding=4),
+            nn.BatchNorm1d(width),
             nn.ReLU(),
-            nn.Conv1d(32, 64, 5, padding=4, dilation=2),
-            nn.BatchNorm1d(64),
+            nn.Conv1d(width, wide, 5, padding=4, dilation=2),
+            nn.BatchNorm1d(wide),
             nn.ReLU(),
             nn.MaxPool1d(2),
-            nn.Conv1d(64, 64, 3, padding=1, groups=64),
-            nn.Conv1d(64, 48, 1),
+            nn.Conv1d(wide, wide, 3, padding=1, groups=wide),
+            nn.Conv1d(wide, last, 1),
         )
-        self.head = nn.Linear(48, 6)
+        self.head = nn.Linear(last, 6)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x).mean(-1))
@@ -273,11 +291,11 @@ class Convolution3d(nn.Module):
 
 
 class LSTMNet(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: int = 100, embedded: int = 24, hidden: int = 32) -> None:
         super().__init__()
-        self.embed = nn.Embedding(100, 24)
-        self.lstm = nn.LSTM(24, 32, num_layers=2, batch_first=True)
-        self.head = nn.Linear(32, 5)
+        self.embed = nn.Embedding(vocabulary, embedded)
+        self.lstm = nn.LSTM(embedded, hidden, num_layers=2, batch_first=True)
+        self.head = nn.Linear(hidden, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         out, _ = self.lstm(self.embed(x))
@@ -285,11 +303,11 @@ class LSTMNet(nn.Module):
 
 
 class GRUNet(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: int = 100, embedded: int = 24, hidden: int = 32) -> None:
         super().__init__()
-        self.embed = nn.Embedding(100, 24)
-        self.gru = nn.GRU(24, 32, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(64, 5)
+        self.embed = nn.Embedding(vocabulary, embedded)
+        self.gru = nn.GRU(embedded, hidden, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         out, _ = self.gru(self.embed(x))
@@ -297,12 +315,14 @@ class GRUNet(nn.Module):
 
 
 class EncoderNet(nn.Module):
-    def __init__(self) -> None:
+    def __init__(
+        self, vocabulary: int = 100, width: int = 48, heads: int = 4, layers: int = 2
+    ) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(48, 4, 96, batch_first=True)
-        self.embed = nn.Embedding(100, 48)
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.head = nn.Linear(48, 5)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, batch_first=True)
+        self.embed = nn.Embedding(vocabulary, width)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(width, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(self.embed(x)).mean(1))
@@ -311,12 +331,13 @@ class EncoderNet(nn.Module):
 class TwoInTwoOut(nn.Module):
     """Two inputs; a tensor and a dict come out."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
-        self.image = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())
-        self.vector = nn.Sequential(nn.Linear(7, 16), nn.ReLU())
-        self.trunk = nn.Linear(32, 24)
-        self.scores, self.low, self.high = nn.Linear(24, 5), nn.Linear(24, 2), nn.Linear(24, 2)
+        trunk = 3 * width // 2
+        self.image = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU())
+        self.vector = nn.Sequential(nn.Linear(7, width), nn.ReLU())
+        self.trunk = nn.Linear(2 * width, trunk)
+        self.scores, self.low, self.high = (nn.Linear(trunk, n) for n in (5, 2, 2))
 
     def forward(self, image: Tensor, vector: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joined = torch.cat([self.image(image).mean((2, 3)), self.vector(vector)], 1)
@@ -371,7 +392,7 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
             config = library.T5Config(
                 vocab_size=100, d_model=48, d_kv=12, d_ff=96, num_layers=2, num_heads=4
             )
-            return _EncoderDecoder(library.T5ForConditionalGeneration(config))
+            return EncoderDecoder(library.T5ForConditionalGeneration(config))
         if kind == "whisper":
             sides = {
                 f"{side}_{key}": value
@@ -389,7 +410,7 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
                 **sides,
                 **special,
             )
-            return _EncoderDecoder(library.WhisperForConditionalGeneration(config))
+            return EncoderDecoder(library.WhisperForConditionalGeneration(config))
         if kind == "llama":
             config = library.LlamaConfig(
                 vocab_size=100,
@@ -429,7 +450,7 @@ class OneField(nn.Module):
         return result
 
 
-class _EncoderDecoder(nn.Module):
+class EncoderDecoder(nn.Module):
     """What a decoder says next, given what an encoder reads."""
 
     def __init__(self, model: nn.Module) -> None:
