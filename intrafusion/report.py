@@ -162,6 +162,29 @@ class InspectionReport(ReportModel):
     )
     warnings: list[str] = Field(default_factory=list)
 
+    @property
+    def summary(self) -> str:
+        """What it is, how large, and how much of it can be pruned, in one line."""
+        return (
+            f"{self.source}, {self.parameters:,} parameters, {self.macs:,} MACs, "
+            f"{self.coverage:.0%} of the parameters prunable"
+        )
+
+    def __str__(self) -> str:
+        """All of it, a line each."""
+        return "\n".join(
+            [
+                self.summary,
+                *(f"input {each}" for each in self.inputs),
+                *(f"group {each.name}: {each.units} units" for each in self.groups),
+                *(
+                    f"frozen {each.parameter}[{each.dimension}]: {each.reason}"
+                    for each in self.frozen
+                ),
+                *(f"warning: {each}" for each in self.warnings),
+            ]
+        )
+
 
 class CompensationReport(ReportModel):
     """How consumers were corrected after fusion."""

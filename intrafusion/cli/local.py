@@ -47,10 +47,7 @@ def inspect(
     if as_json:
         console.out(report.model_dump_json(), highlight=False)
         return
-    console.print(
-        f"{model.name}: {report.source}, {report.parameters:,} parameters, "
-        f"{report.macs:,} MACs, {report.coverage:.0%} of the parameters prunable"
-    )
+    console.print(f"{model.name}: {report.summary}")
     for line in report.inputs:
         console.print(f"input {line}", markup=False)
     console.print(tables.groups(report))
@@ -65,7 +62,7 @@ def compress(asked: Asked) -> None:
     """Compress a network in this process.
 
     With --calibration the layers are refitted on those samples, which is where most of the
-    accuracy comes from; without, they are corrected from the weights alone.
+    accuracy comes from; without, samples are made where the network allows it.
 
     Examples:
 

@@ -51,7 +51,7 @@ def submit(
             "--format",
             metavar="NAME",
             help=f"A form in which the network is wanted: {', '.join(_OUTPUT_OF.values())}; "
-            "repeatable. That of -o, or else torchscript and safetensors, unless given.",
+            "repeatable. Without it: that of -o, or torchscript and safetensors.",
             rich_help_panel="Results",
         ),
     ] = None,
@@ -157,7 +157,7 @@ def download(
         intrafusion download job_… -o results/
     """
     with Client(server, api_key=api_key) as client:
-        names = [name] if name else [artifact.name for artifact in client.artifacts(job)]
+        names = [name] if name else _names(client, job)
         into_folder = name is None or output.is_dir()
         paths = [
             client.download(job, each, output / each if into_folder else output) for each in names
@@ -168,6 +168,20 @@ def download(
         return
     for path in paths:
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _names(client: Client, job_id: str) -> list[str]:
+    """All files of a job. Raises `NOT_FINISHED` or `NOT_FOUND` where there are none."""
+    names = [artifact.name for artifact in client.artifacts(job_id)]
+    if names:
+        return names
+    job = client.job(job_id)
+    raise IntraFusionError(
+        ErrorCode.NOT_FOUND if job.ended else ErrorCode.NOT_FINISHED,
+        f"{job_id} is {job.status} and has made no files.",
+        f"intrafusion wait {job_id} follows it to its end, or says how it ended.",
+        status=job.status,
+    )
 
 
 @reported

@@ -137,15 +137,18 @@ def frozen(report: InspectionReport) -> Table:
 
 def jobs(found: Sequence[Job]) -> Table:
     """Jobs, one row each: its network by the name of the file, and its labels."""
-    table = Table("job", "network", "status", "queued", "labels")
-    for column in (table.columns[0], *table.columns[2:4]):
+    table = Table("job", "network", "status", "queued")
+    for column in table.columns:
         column.no_wrap = True
-    for column in (table.columns[1], table.columns[4]):
-        column.overflow = "fold"
+    table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
+    labelled = any(job.metadata for job in found)
+    if labelled:
+        table.add_column("labels", overflow="fold")
     for job in found:
         labels = "\n".join(f"{name}={value}" for name, value in job.metadata.items())
         queued = f"{job.queued_at.astimezone():%m-%d %H:%M}"
-        table.add_row(job.id, job.model_name or job.model, job.status, queued, Text(labels))
+        name = Text(job.model_name or job.model)
+        table.add_row(job.id, name, job.status, queued, *([Text(labels)] if labelled else []))
     return table
 
 

@@ -217,6 +217,18 @@ def test_download_takes_one_file_or_all(script: Script, tmp_path: Path) -> None:
     assert (tmp_path / "all" / "model.pt").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(("status", "code"), [("running", 1), ("cancelled", 1), ("succeeded", 0)])
+def test_a_job_without_files_is_nothing_to_download(
+    script: Script, tmp_path: Path, status: str, code: int
+) -> None:
+    if status != "succeeded":
+        script.on("GET", "/v1/jobs/job_1/artifacts", Answer(200, {"data": []}))
+    script.on("GET", "/v1/jobs/job_1", Answer(200, JOB | {"status": status}))
+    result = run("download", "job_1", "-o", tmp_path)
+    assert result.exit_code == code
+    assert (f"job_1 is {status} and has made no files" in result.stderr) is (code == 1)
+
+
 def test_jobs_lists_no_more_than_the_limit(script: Script) -> None:
     jobs = [JOB | {"id": f"job_{number}"} for number in (1, 2, 3)]
     script.on("GET", "/v1/jobs", Answer(200, {"data": jobs}))

@@ -283,6 +283,10 @@ def test_inspect_lists_groups_and_reasons() -> None:
     assert report.coverage > 0.97
     assert report.inputs == ["float32[batch, 3, 16, 16]"]
     assert any(f.op == "output" for f in report.frozen)
+    told = str(report).splitlines()
+    assert told[0].startswith("module, ")
+    assert "group features.8.weight: 16 units" in told
+    assert any(line.startswith("frozen classifier.") for line in told)
 
 
 def test_the_light_parts_need_no_torch() -> None:
