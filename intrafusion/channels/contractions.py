@@ -105,7 +105,7 @@ class _Search:
             operands = [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
             for operand, plane in zip(operands, planes, strict=False):
                 if number not in failed:
-                    self._follow(node, operand, _atoms(plane), {number})
+                    self._follow(node, operand, self._once(plane), {number})
 
     def visit(self, node: fx.Node) -> None:
         """Go on from `node` to what has to be scaled for its channels to be."""
@@ -149,7 +149,7 @@ class _Search:
 
     def _follow(self, node: fx.Node, source: fx.Node, atoms: Plane, origins: set[int]) -> None:
         trail = self._trails.setdefault(source, _Trail())
-        trail.atoms = np.union1d(trail.atoms, atoms)
+        trail.atoms = self._once(trail.atoms, atoms)
         trail.origins |= origins
         self._followed.add((node, source))
 
@@ -161,6 +161,15 @@ class _Search:
 
     def _labels(self, node: fx.Node) -> Plane:
         return joined(plane.reshape(-1) for value in self._values(node) for plane in value.planes)
+
+    def _once(self, *labels: Plane) -> Plane:
+        """The atoms among `labels`, each once, but the frozen one."""
+        for some in labels:
+            self._marked[some] = True
+        self._marked[FROZEN] = False
+        atoms = np.flatnonzero(self._marked).astype(np.int32)
+        self._marked[atoms] = False
+        return atoms
 
     def _among(self, labels: Plane, atoms: Plane) -> Flags:
         """Which of `labels` are among `atoms`, the frozen one excepted."""
@@ -184,7 +193,7 @@ class _Search:
                     here = self._among(plane, atoms)
                     if here.any():
                         here, there = np.broadcast_arrays(here, other)
-                        return _atoms(there[here])
+                        return self._once(there[here])
         return _Trail().atoms
 
     def _laid_out(self, node: fx.Node, source: fx.Node) -> list[Plane]:
@@ -210,9 +219,3 @@ def _parameters(node: fx.Node) -> list[fx.Node]:
 
 def _name(node: fx.Node) -> str:
     return name_of(node) if node.op == "call_function" else node.op
-
-
-def _atoms(plane: Plane) -> Plane:
-    """The atoms of `plane`, each once, but the frozen one."""
-    labels: Plane = np.unique(plane[plane != FROZEN])
-    return labels

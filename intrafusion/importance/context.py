@@ -78,7 +78,7 @@ class Context:
         """
         assert self.samples is not None
         sensed = sense(self.analysis, self.samples, self.seed)
-        return {group: select(places) for group, places in sensed.items() if places}
+        return {group: select(places) for group, places in sensed if places}
 
     @cached_property
     def _observed(self) -> dict[Callable[[Tensor], Tensor], dict[Group, dict[Reading, Tensor]]]:

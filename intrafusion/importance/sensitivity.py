@@ -8,8 +8,9 @@ its units, and the second moment of their gradients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class Sensed:
 
 def sense(
     analysis: Analysis, samples: Sequence[Tensor], seed: int = 0
-) -> dict[Group, tuple[Sensed, ...]]:
+) -> Iterator[tuple[Group, tuple[Sensed, ...]]]:
     """Run the program forward and backward over `samples`, some at a time.
 
     M is estimated as the mean of g·gᵀ, g being the gradient of a random combination of the
@@ -66,7 +67,8 @@ def sense(
     }
     watch = _Watch(analysis, {reading.node for own in where.values() for reading in own})
     generator = torch.Generator().manual_seed(seed)
-    sums = {group: [_Sums(len(group)) for _ in own] for group, own in where.items()}
+    device = analysis.program.device
+    sums = {group: [_Sums(len(group), device) for _ in own] for group, own in where.items()}
     total, per_batch = len(samples[0]), samples_at_a_time(analysis.program, analysis.walk)
     rows = max(1, MAX_ROWS * per_batch // max(per_batch, total))
     for batch in in_parts(samples, per_batch):
@@ -75,7 +77,9 @@ def sense(
         for group, own in where.items():
             for reading, sum_ in zip(own, sums[group], strict=True):
                 sum_.add(reading, values[reading.node], gradients[reading.node], rows, generator)
-    return {group: tuple(sum_.sensed(total) for sum_ in own) for group, own in sums.items()}
+    for group in list(sums):
+        # What is done with is let go of: these are the largest things there are of a wide group.
+        yield group, tuple([sum_.sensed(total) for sum_ in sums.pop(group)])
 
 
 class _Watch(fx.Interpreter):
@@ -133,15 +137,17 @@ def _scale(output: Tensor) -> Tensor:
     return torch.where(variance > 0, variance.rsqrt(), torch.ones_like(variance)).to(output)
 
 
-@dataclass
 class _Sums:
     """The moments of one reading while the batches go by."""
 
-    units: int
-    rows: int = 0
-    products: Any = field(default=0.0)
-    values: Any = field(default=0.0)
-    gradients: Any = field(default=0.0)
+    def __init__(self, units: int, device: torch.device) -> None:
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self.rows = 0
+        self.values, self.products, self.gradients = (
+            zeros(units),
+            zeros(units, units),
+            zeros(units, units),
+        )
 
     def add(
         self,
@@ -157,14 +163,15 @@ class _Sums:
         picked = torch.randperm(places, generator=generator)[:rows].to(held.device)
         held = held[:, :, picked].flatten(1).double()
         self.rows += held.shape[1]
-        self.products = self.products + held @ held.T
-        self.values = self.values + held.sum(1)
+        self.products.addmm_(held, held.T)
+        self.values += held.sum(1)
         for gradient in gradients:
             slopes = reading.of(gradient).flatten(2)[:, :, picked].flatten(1).double()
             share = places / len(picked) / len(gradients)
-            self.gradients = self.gradients + slopes @ slopes.T * share
+            self.gradients.addmm_(slopes, slopes.T, alpha=share)
 
     def sensed(self, samples: int) -> Sensed:
+        """What the sums come to, which are used up."""
         mean = self.values / self.rows
-        covariance = self.products / self.rows - torch.outer(mean, mean)
-        return Sensed(covariance, self.gradients / samples)
+        covariance = self.products.div_(self.rows).addr_(mean, mean, alpha=-1)
+        return Sensed(covariance, self.gradients.div_(samples))

@@ -37,7 +37,8 @@ def select(places: Sequence[Sensed]) -> Selection:
     places where the group is read. Only the diagonal of R·M·R is kept up to date: n³ for all picks.
 
     Args:
-        places: one for each place where the units are read, at least one.
+        places: one for each place where the units are read, at least one. Their covariances are
+            used up: they become what is left at the end.
     """
     left = [_Left(place) for place in places]
     units = len(places[0].covariance)
@@ -60,12 +61,12 @@ class _Left:
     """What the picked units cannot rebuild, at one place."""
 
     def __init__(self, place: Sensed) -> None:
-        self.residual = place.covariance.clone()
+        self.residual = place.covariance
         self.sensitivity = place.sensitivity
         self.least = NEGLIGIBLE * self.residual.diagonal().mean()
         product = self.residual @ self.sensitivity
-        self.diagonal = (product * self.residual).sum(1)
         self.error = product.diagonal().sum()
+        self.diagonal = product.mul_(self.residual).sum(1)
 
     def gain(self) -> Tensor:
         """(n,) how much each unit would lower the error."""
@@ -83,4 +84,4 @@ class _Left:
         spread, along = self.residual @ weighted, column @ weighted
         self.diagonal = self.diagonal - 2 * column * spread + column.square() * along
         self.error = self.error - along
-        self.residual = self.residual - torch.outer(column, column)
+        self.residual.addr_(column, column, alpha=-1)
