@@ -69,7 +69,7 @@ def as_markdown(rows: Sequence[Row], peers: Sequence[PeerRow]) -> str:
             "relative to the largest output. Capture is `intrafusion.load`; analysis and forward "
             "are medians; seconds are of processor time. Forward is the nn.Module at a batch of 2 "
             "of the input size it was published for (224 pixels for most). Analysis and forward of "
-            "the transformers in `benchmarks.published` are of these, and so is the graph of "
+            "the networks in `benchmarks.published` are of these, and so is the graph of "
             "Torch-Pruning below. All else is at the smaller sizes of `benchmarks.architectures`; "
             "analysis does not depend on that of inputs. Peak "
             "memory is of load, analysis and removal, beyond what the process held before."

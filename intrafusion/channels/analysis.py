@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from intrafusion.channels.contractions import scalable_atoms
+from intrafusion.channels.planes import Flags
 from intrafusion.channels.runs import Integers, joined
 from intrafusion.channels.units import FREE, JOINED, Units, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
@@ -183,7 +184,6 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
         copies = np.diff(turns, append=len(own)).tolist()
         lengths = length[kind[:, 0]]
         index = _spread(position[kind], lengths)
-        contracted = scalable[index + columns.starts[own]]
         bindings = tuple(
             [
                 Binding(name, dim, _ROLES[code], places, counted)
@@ -191,7 +191,7 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
                     map(columns.names.__getitem__, own[turns].tolist()),
                     role[kind[0, turns]].tolist(),
                     torch.from_numpy(index).split_with_sizes(copies, dim=1),
-                    torch.from_numpy(contracted).split_with_sizes(copies, dim=1),
+                    _contracted(scalable, index + columns.starts[own], copies),
                     strict=True,
                 )
             ]
@@ -210,6 +210,15 @@ def _spread(numbers: Integers, lengths: Integers) -> Integers:
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     rows: Integers = np.repeat(numbers, lengths, axis=0) + steps[:, None]
     return rows
+
+
+def _contracted(scalable: Flags, atoms: Integers, copies: list[int]) -> Sequence[Tensor]:
+    """Which of `atoms` (n, k) are `scalable`, so many columns at a time."""
+    if scalable.any():
+        return torch.from_numpy(scalable[atoms]).split_with_sizes(copies, dim=1)
+    # As nearly everywhere: no need to make thousands of them.
+    none = {k: torch.zeros(len(atoms), k, dtype=torch.bool) for k in set(copies)}
+    return [none[k] for k in copies]
 
 
 def _alike(unit: Integers, sort: Integers, starts: Integers) -> Iterator[Integers]:
