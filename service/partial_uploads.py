@@ -104,9 +104,10 @@ def finish_partial(
     except IntraFusionError:
         _remove(database, parts, id)
         raise
-    except FileNotFoundError:  # another request was first, after all
-        return _finished(database, parts, tenant, id)
-    except BaseException:
+    except BaseException as error:
+        record = _find(database, tenant, id)
+        if isinstance(error, FileNotFoundError) and record.upload_id is not None:
+            return _described(record, parts)  # another request was first, after all
         with database.write() as session:
             store.release_finish(session, id)
         raise

@@ -22,6 +22,11 @@ CHUNK = 1024**2
 _SENT = 8 * CHUNK
 """What of a large blob goes to an object store at once; all that is on its way is in memory."""
 
+_REQUEST = "300s"
+"""How long an object store may take for a request, such as putting the parts of a large object
+together. After its own 30 seconds obstore would ask again for what the store has just done.
+"""
+
 
 @dataclass(frozen=True)
 class Blob:
@@ -47,6 +52,9 @@ class Blobs:
             spool = self._folder / "incoming"
             self._store = LocalStore(self._folder, mkdir=True)
         else:
+            # In the environment: obstore reads no option from there once one is given in code.
+            for owner in ("AWS", "AZURE", "GOOGLE"):
+                os.environ.setdefault(f"{owner}_TIMEOUT", _REQUEST)
             self._store = from_url(url)
         self._spool = spool
         self._spool.mkdir(parents=True, exist_ok=True)
