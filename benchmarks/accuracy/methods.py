@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -23,10 +24,8 @@ from intrafusion.evaluation import latencies
 
 OURS = "Intra-Fusion"
 OURS_EQUAL = "Intra-Fusion, as many MACs as the peers"
-RESTATED_FOR = ("fashion_vgg", "fashion_resnet")
+RESTATED_FOR = ("fashion_vgg", "fashion_resnet", "mnist_mlp")
 """The peers restated here know convolutions, linear layers and sums, as in their papers."""
-PRUNABLE = (*RESTATED_FOR, "fashion_mobilenet", "fashion_densenet", "tones_conv")
-"""Networks with batch norm, which re-estimation needs."""
 
 LATENCY_SECONDS = 2.0
 
@@ -77,14 +76,19 @@ def published(bench: Trained, sparsity: float, seeds: Sequence[int]) -> Iterator
 
 def torch_pruning(bench: Trained, sparsity: float, seeds: Sequence[int]) -> Iterator[Row]:
     """Torch-Pruning, each time with the criterion that does best on the held-out samples."""
-    if bench.name not in PRUNABLE:
-        return
     shape = bench.test.inputs.shape[1:]
-    pruned = {
-        name: _peer(bench, lambda name=name: magnitude.prune(bench.network, sparsity, name, shape))
-        for name in magnitude.CRITERIA
-    }
+    pruned = {}
+    for name in magnitude.criteria_for(bench.network):
+        with suppress(magnitude.DoesNotRunError):
+            pruned[name] = _peer(
+                bench,
+                lambda name=name: magnitude.prune(bench.network, sparsity, name, shape),
+            )
+    if not pruned:
+        return
     yield _best(bench, "Torch-Pruning 1.6.1", "none", sparsity, pruned)
+    if not magnitude.has_norms(bench.network):
+        return
     (images,) = bench.calibration.inputs
     estimated = {
         name: _peer(bench, lambda made=made: magnitude.reestimate_batch_norm(made.network, images))
@@ -99,7 +103,9 @@ def folding(bench: Trained, sparsity: float, seeds: Sequence[int]) -> Iterator[R
     if bench.name not in RESTATED_FOR:
         return
     (images,) = bench.calibration.inputs
-    repairs: dict[model_folding.Repair, Data] = {"naive": "none", "AR": "none", "R": "unlabelled"}
+    repairs: dict[model_folding.Repair, Data] = {"naive": "none"}
+    if magnitude.has_norms(bench.network):
+        repairs |= {"AR": "none", "R": "unlabelled"}
     for repair, data in repairs.items():
         made = {
             "directions" if normalised else "units": [

@@ -50,7 +50,8 @@ def compress(
     """A copy of `network` with every group's units folded to the share 1 − `sparsity`.
 
     Args:
-        network: with batch norms, which end up in the convolutions before them.
+        network: its batch norms end up in the convolutions before them; without any only `naive`
+            says what to do.
         sparsity: share of each group's units to remove.
         repair: what is done about the lost spread.
         images: (n, 1, 28, 28), for the repair `R` alone.
@@ -64,10 +65,13 @@ def compress(
         layer: _Moments(norm.bias.detach(), norm.weight.detach().abs())
         for layer, norm in norms.items()
     }
+    assert wanted or repair == "naive"
     for group in find_groups(folded):
         clusters = _clusters(group, int(group.units * (1 - sparsity)), normalised, seed)
         mean = clusters / clusters.sum(1, keepdim=True)
         for layer in group.producers:
+            if layer not in wanted:
+                continue
             moments = wanted[layer]
             wanted[layer] = _Moments(mean @ moments.mean, mean @ moments.spread)
         correlation = {layer: _correlation(layer, clusters) for layer in group.producers}

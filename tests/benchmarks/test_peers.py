@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.peers import magnitude, model_folding, published_intra_fusion
 from benchmarks.peers.groups import Group, apply, fold_batch_norm
-from examples.networks import FashionResNet, FashionVGG
+from examples.networks import FashionResNet, FashionVGG, MnistMLP, MnistViT
 
 
 @pytest.fixture(params=["vgg", "resnet"])
@@ -41,6 +41,26 @@ def test_torch_pruning_halves_every_group(network: nn.Module, criterion: str) ->
     pruned = magnitude.prune(network, 0.5, criterion)
     assert channels(pruned) == [width // 2 for width in before]
     assert channels(network) == before, "the original is left as it was"
+
+
+def test_torch_pruning_is_told_of_the_heads_of_attention() -> None:
+    transformer = MnistViT(depth=1).eval()
+    pruned = magnitude.prune(transformer, 0.5, "l2")
+    assert isinstance(pruned, MnistViT)
+    assert pruned.blocks[0].attention.qkv.out_features == 3 * 32
+    with pytest.raises(magnitude.DoesNotRunError, match="shape"):
+        magnitude.prune(transformer, 0.7, "l2")
+
+
+def test_without_batch_norms_their_scales_are_no_criterion() -> None:
+    assert "bn_scale" not in magnitude.criteria_for(MnistMLP())
+    assert "bn_scale" in magnitude.criteria_for(FashionVGG())
+
+
+def test_model_folding_without_batch_norms() -> None:
+    folded = model_folding.compress(MnistMLP((8, 8, 8)).eval(), 0.5, "naive")
+    widths = [m.out_features for m in folded.modules() if isinstance(m, nn.Linear)]
+    assert widths == [4, 4, 4, 10]
 
 
 def test_reestimated_batch_norm_gives_the_images_their_own_statistics(
