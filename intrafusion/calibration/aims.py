@@ -26,7 +26,14 @@ Distance = Callable[[float], float]
 
 
 class Aim(ABC):
-    """What samples are to bring about."""
+    """What samples are to bring about.
+
+    Attributes:
+        above: the search begins so many times as large as `size` says. What shrinks stays different
+            from sample to sample; what grows becomes alike.
+    """
+
+    above: float
 
     @abstractmethod
     def distance(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -44,6 +51,8 @@ class Statistics(fx.Interpreter, Aim):
     relative to the variance, and of the squared relative difference of the standard deviations;
     averaged.
     """
+
+    above = 4.0
 
     def __init__(self, program: Program) -> None:
         super().__init__(program.network().requires_grad_(requires_grad=False))
@@ -83,12 +92,14 @@ class Classes(Aim):
     so the least size at which a search gets there is taken.
     """
 
+    above = 8.0
+
     def __init__(self, program: Program) -> None:
         self._network = program.network().requires_grad_(requires_grad=False)
 
     def distance(self, inputs: Sequence[Tensor]) -> Tensor:
         scores: Tensor = self._network(*inputs)[0]
-        wanted = torch.arange(len(scores), device=scores.device) % scores.shape[1]
+        wanted = shuffled_classes(len(scores), scores.shape[1]).to(scores.device)
         return torch.nn.functional.cross_entropy(scores, wanted)
 
     def size(self, of_noise: Distance, after_a_search: Distance) -> float:
@@ -108,6 +119,16 @@ def aim_of(program: Program) -> Callable[[Program], Aim] | None:
     if is_real(scores) and scores.dim() == 2 and scores.shape[1] > 1:
         return Classes
     return None
+
+
+def shuffled_classes(samples: int, classes: int) -> Tensor:
+    """(samples,) as many of each class, in an order that is random and always the same.
+
+    In a regular order the samples that a refit holds out, one in so many, would be of some
+    classes, and the others that it learns from of the rest.
+    """
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
+    return order * classes // samples
 
 
 def finite(distance: Tensor) -> float:

@@ -18,8 +18,11 @@ from intrafusion import (
     load,
     load_dataset,
 )
+from intrafusion.batches import held_out
 from intrafusion.calibration import inversion
+from intrafusion.calibration.aims import shuffled_classes
 from intrafusion.calibration.inversion import invert, obstacle
+from intrafusion.compensation.parts import HOLDOUT
 from intrafusion.evaluation import macs
 from intrafusion.program import Program
 from intrafusion.report import Progress
@@ -90,11 +93,11 @@ def test_without_batch_norms_a_classifier_is_sure_of_all_its_classes(unit: float
     program = load(network.eval(), example_inputs=(torch.randn(2, 2, 8, 8),))
     made = invert(program)
     (samples,) = made.samples
-    assert samples.shape == (32, 2, 8, 8)
+    assert samples.shape == (inversion.MOST, 2, 8, 8), "the last layer reads 288 numbers of each"
     assert made.statistics_error is None
     shares = network(samples).softmax(1)
-    assert shares.argmax(1).bincount().tolist() == [8, 8, 8, 8]
-    assert shares.amax(1).min() > 0.9
+    assert shares.argmax(1).bincount().tolist() == [inversion.MOST // 4] * 4
+    assert shares.amax(1).min() > 0.8
     assert 1 < samples.std() / unit < 20
     report = compress(program, CompressionSpec(joint_steps=0)).report
     assert report.compensation.mode == "inversion"
@@ -218,3 +221,23 @@ def test_a_trained_network_keeps_its_accuracy_without_any_data(network: str, dat
         accuracies[compensation] = report.after.accuracy
     assert accuracies["inversion"] > report.before.accuracy - 0.15
     assert accuracies["inversion"] > accuracies["none"] + 0.2
+
+
+@pytest.mark.parametrize(("samples", "classes"), [(192, 10), (64, 4), (192, 1000)])
+def test_samples_held_out_are_of_all_classes(samples: int, classes: int) -> None:
+    wanted = shuffled_classes(samples, classes)
+    counts = wanted.bincount(minlength=classes)
+    assert counts.max() - counts.min() <= 1
+    held = held_out(samples, HOLDOUT)
+    assert len(wanted[held].unique()) > 0.8 * min(classes, int(held.sum()))
+    assert len(wanted[~held].unique()) == min(classes, int((~held).sum()))
+
+
+def test_a_layer_that_reads_each_sample_once_gets_more_of_them() -> None:
+    def made(width: int) -> int:
+        network = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+        program = load(network.eval(), input_shapes=[(1, 6)])
+        return len(invert(program).samples[0])
+
+    assert made(5) == inversion.SAMPLES
+    assert made(20) == inversion.ROWS_PER_INPUT * 20
