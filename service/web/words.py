@@ -67,6 +67,11 @@ def duration(began: datetime | None, ended: datetime | None) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
+def elapsed(began: datetime | None) -> str:
+    """Seconds until now, as a plain number; nothing where it has not begun."""
+    return "" if began is None else f"{(now() - began).total_seconds():.1f}"
+
+
 def ago(moment: datetime) -> str:
     """How long ago it was, roughly; the date for what is older than a week."""
     seconds = (now() - moment).total_seconds()

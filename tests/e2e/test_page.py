@@ -82,6 +82,7 @@ def test_a_network_is_sent_watched_and_looked_at(page: Page, tmp_path: Path) -> 
     assert Path(download.value.path()).stat().st_size > 1000
     page.get_by_role("button", name="Run again").click()
     expect(page.locator(".under .chip")).to_have_text(re.compile("queued|running"))
+    expect(page.locator("#lasted")).to_have_text(re.compile(r"^\d+ s$"))  # it counts by itself
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".under .chip")).to_have_text("cancelled", timeout=20_000)
     page.goto("/jobs?label=from+chromium")

@@ -3,6 +3,20 @@ const live = document.querySelector(".live");
 const stream = new EventSource(`/v1/jobs/${live.dataset.job}/events?after=${live.dataset.seen}`);
 const ended = new Set(["succeeded", "failed", "cancelled"]);
 
+const lasted = document.getElementById("lasted");
+const clock = () => performance.now() / 1000;
+let began = lasted.dataset.seconds === "" ? null : clock() - Number(lasted.dataset.seconds);
+
+setInterval(() => {
+  if (began === null) return;
+  const seconds = Math.round(clock() - began);
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  if (hours) lasted.textContent = `${hours} h ${two(minutes)} min`;
+  else if (minutes) lasted.textContent = `${minutes} min ${two(seconds % 60)} s`;
+  else lasted.textContent = `${seconds} s`;
+}, 1000);
+
 const tell = (text) => {
   const line = document.createElement("li");
   line.textContent = text;
@@ -26,6 +40,7 @@ stream.addEventListener("status", (message) => {
   chip.className = `chip ${status}`;
   chip.textContent = status;
   tell(status);
+  if (status === "running") began ??= clock();
   if (ended.has(status)) {
     stream.close();
     location.reload();
