@@ -5,7 +5,8 @@
 
 A step for a pipeline: it needs no torch, finds its own job when it is run again for the same
 files, and exits 3 where the gate is missed. A search makes and measures about seven networks,
-which takes minutes to half an hour on a processor.
+which takes minutes to half an hour on a processor. INTRAFUSION_SERVER says where the server is
+(http://127.0.0.1:8000 unless it does), INTRAFUSION_API_KEY the key where it wants one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def smallest(client: Client, model: Path, samples: Path, labelled: Path, drop: f
 
 def main(arguments: Sequence[str]) -> int:
     """Compress, keep the files, say what came out; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("samples", type=Path)
     parser.add_argument("labelled", type=Path)
