@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.networks.transformer import TextTransformer
+
 
 def moved(images: Tensor, generator: torch.Generator) -> Tensor:
     """Move each image (n, 1, 28, 28) by up to two pixels each way."""
@@ -29,6 +31,18 @@ def moved_and_mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
 def unchanged(samples: Tensor, generator: torch.Generator) -> Tensor:
     """The samples as they are."""
     return samples
+
+
+def of_classes(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """How unsure the network is of the labels (n,): cross-entropy."""
+    return functional.cross_entropy(network(inputs).float(), labels)
+
+
+def of_every_character(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """The same of a text network, which learns what follows everywhere in the windows (n, 64)."""
+    assert isinstance(network, TextTransformer)
+    following = torch.cat([inputs[:, 1:], labels[:, None]], 1)
+    return functional.cross_entropy(network.everywhere(inputs).float(), following)
 
 
 def momentum(network: nn.Module) -> torch.optim.Optimizer:
@@ -53,6 +67,7 @@ class Recipe:
         optimizer: for the network.
         augment: makes of a batch (n, …) another of the same shape.
         bfloat16: whether the forward pass computes in it, where that is faster.
+        loss: of the network on a batch of inputs and labels, which descent lowers.
     """
 
     epochs: int
@@ -60,6 +75,7 @@ class Recipe:
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] = momentum
     augment: Callable[[Tensor, torch.Generator], Tensor] = moved_and_mirrored
     bfloat16: bool = True
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = of_classes
 
 
 RECIPES: dict[str, Recipe] = {
@@ -70,4 +86,5 @@ RECIPES: dict[str, Recipe] = {
     "mnist_vit": Recipe(8, 3e-3, adam, moved, bfloat16=False),
     "mnist_mlp": Recipe(20, 3e-3, adam, moved, bfloat16=False),
     "tones_conv": Recipe(8, 0.1, augment=unchanged),
+    "text_transformer": Recipe(1, 3e-3, adam, unchanged, bfloat16=False, loss=of_every_character),
 }

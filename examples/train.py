@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from examples.data import DATA, SEED, DataSet, Labelled, data_for
 from examples.networks import NETWORKS
@@ -60,8 +59,7 @@ def train(name: str, data: DataSet) -> nn.Module:
         for rows in torch.randperm(len(inputs), generator=generator)[: steps * BATCH].split(BATCH):
             batch = _channels_last(recipe.augment(inputs[rows], generator))
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-                scores = network(batch)
-            loss = functional.cross_entropy(scores.float(), labels[rows])
+                loss = recipe.loss(network, batch, labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -82,7 +80,7 @@ def _channels_last(batch: Tensor) -> Tensor:
 
 def write_network(name: str, network: nn.Module, data: DataSet) -> None:
     """Write `network` as traced TorchScript and its state dict as safetensors."""
-    traced = torch.jit.trace(network, torch.zeros(2, *data.test.inputs.shape[1:]))
+    traced = torch.jit.trace(network, torch.from_numpy(data.test.inputs[:2]))
     torch.jit.save(traced, str(HERE / f"{name}.pt"))
     save_file(
         {key: value.contiguous() for key, value in network.state_dict().items()},

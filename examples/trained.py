@@ -52,7 +52,16 @@ def load_network(name: str) -> nn.Module:
     return network.eval()
 
 
+def load(network: Path | nn.Module, samples: Labelled) -> intrafusion.Program:
+    """A network for such samples as a program, which is told their shape and dtype alone."""
+    return intrafusion.load(
+        network,
+        input_shapes=[(1, *samples.inputs.shape[1:])],
+        input_dtypes=[samples.inputs.dtype.name],
+    )
+
+
 def _trained(name: str, data: DataSet) -> Trained:
-    program = intrafusion.load(HERE / f"{name}.pt", input_shapes=[[1, *data.test.inputs.shape[1:]]])
+    program = load(HERE / f"{name}.pt", data.test)
     calibration = intrafusion.Dataset((torch.from_numpy(data.calibration),))
     return Trained(name, load_network(name), program, calibration, data.held_out, data.test)

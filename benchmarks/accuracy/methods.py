@@ -18,7 +18,7 @@ import intrafusion
 from benchmarks.accuracy.rows import Data, Row
 from benchmarks.measure import Size, accuracy, predict, size
 from benchmarks.peers import magnitude, model_folding, published_intra_fusion
-from examples.trained import Trained
+from examples.trained import Trained, load
 from intrafusion import CompressionSpec
 from intrafusion.evaluation import latencies
 
@@ -66,22 +66,23 @@ def published(bench: Trained, sparsity: float, seeds: Sequence[int]) -> Iterator
 
 def torch_pruning(bench: Trained, sparsity: float, seeds: Sequence[int]) -> Iterator[Row]:
     """Torch-Pruning, each time with the criterion that does best on the held-out samples."""
-    shape = bench.test.inputs.shape[1:]
+    (samples,) = bench.calibration.inputs
     pruned = {}
     for name in magnitude.criteria_for(bench.network):
         with suppress(magnitude.DoesNotRunError):
             pruned[name] = _peer(
                 bench,
-                lambda name=name: magnitude.prune(bench.network, sparsity, name, shape),
+                lambda name=name: magnitude.prune(
+                    bench.network, sparsity, name, samples.shape[1:], samples.dtype
+                ),
             )
     if not pruned:
         return
     yield _best(bench, "Torch-Pruning 1.6.1", "none", sparsity, pruned)
     if not magnitude.has_norms(bench.network):
         return
-    (images,) = bench.calibration.inputs
     estimated = {
-        name: _peer(bench, lambda made=made: magnitude.reestimate_batch_norm(made.network, images))
+        name: _peer(bench, lambda made=made: magnitude.reestimate_batch_norm(made.network, samples))
         for name, made in pruned.items()
     }
     name = "Torch-Pruning 1.6.1 + batch norm re-estimated"
@@ -163,7 +164,7 @@ def _peer(bench: Trained, make: Callable[[], nn.Module]) -> _Made:
     began = time.perf_counter()
     network = make()
     seconds = time.perf_counter() - began
-    program = intrafusion.load(network, input_shapes=[(1, *bench.test.inputs.shape[1:])])
+    program = load(network, bench.test)
     return _made(bench, network, program, seconds)
 
 

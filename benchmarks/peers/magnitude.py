@@ -10,7 +10,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from benchmarks.peers.groups import SHAPE, head_of
-from examples.networks.vit import Attention
+from examples.networks.attention import Attention
 
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 CRITERIA = {
@@ -37,20 +37,24 @@ def criteria_for(network: nn.Module) -> list[str]:
 
 
 def prune(
-    network: nn.Module, sparsity: float, criterion: str, shape: Sequence[int] = SHAPE
+    network: nn.Module,
+    sparsity: float,
+    criterion: str,
+    shape: Sequence[int] = SHAPE,
+    dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
     """A copy of `network` with that share of every group's channels removed by Torch-Pruning.
 
     Everything but `sparsity` and `criterion` is left at Torch-Pruning's defaults; the layer
     that makes the class scores keeps its outputs, and attention is named with its heads, of which
-    Torch-Pruning does not know by itself. `shape` is that of a sample.
+    Torch-Pruning does not know by itself. `shape` and `dtype` are those of a sample.
 
     Raises:
         DoesNotRunError: what is made does not, as attention whose heads no longer are the share of
             the tokens' width that its code takes them for.
     """
     pruned = deepcopy(network).eval()
-    example = torch.zeros(1, *shape)
+    example = torch.zeros(1, *shape, dtype=dtype)
     pruner = tp.pruner.BasePruner(
         pruned,
         example,

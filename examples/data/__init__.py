@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from examples.data import fashion, mnist, tones
+from examples.data import fashion, mnist, text, tones
 from examples.data.labelled import HELD_OUT, SEED, DataSet, Labelled
 
 __all__ = ["DATA", "HELD_OUT", "SEED", "DataSet", "Labelled", "data_for"]
@@ -12,6 +12,7 @@ __all__ = ["DATA", "HELD_OUT", "SEED", "DataSet", "Labelled", "data_for"]
 DATA: dict[str, Callable[[], DataSet]] = {
     "fashion": fashion.read,
     "mnist": mnist.read,
+    "text": text.read,
     "tones": tones.make,
 }
 

@@ -15,11 +15,14 @@ HELD_OUT = 5_000
 CALIBRATION = 256
 
 
+Inputs = NDArray[np.float32] | NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Labelled:
-    """Samples (n, …) float32 and their labels (n,) int64."""
+    """Samples (n, …), float32 or for text int64, and their labels (n,) int64."""
 
-    inputs: NDArray[np.float32]
+    inputs: Inputs
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -35,7 +38,7 @@ class DataSet:
 
     Attributes:
         training: all that a network may learn from.
-        held_out: the last 5,000 samples of the training set, which no network was trained on.
+        held_out: 5,000 samples beside these, which no network was trained on.
         test: the test set.
     """
 
@@ -50,7 +53,7 @@ class DataSet:
         return cls(training[:end], training[end:], test)
 
     @property
-    def calibration(self) -> NDArray[np.float32]:
+    def calibration(self) -> Inputs:
         """The 256 training samples, without labels, that every compression is given."""
         rows = np.random.default_rng(SEED).permutation(len(self.training))[:CALIBRATION]
         return self.training[np.sort(rows)].inputs

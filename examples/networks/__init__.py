@@ -1,6 +1,6 @@
 """The small networks that the examples and the benchmarks compress.
 
-Each reads float32 samples as its data set has them (`examples.data`) and returns class scores.
+Each reads samples as its data set has them (`examples.data`) and returns class scores.
 None normalises its input. A network is named after its data set, an underscore, and its kind.
 """
 
@@ -13,6 +13,7 @@ from examples.networks.mlp import MnistMLP
 from examples.networks.mobilenet import FashionMobileNet
 from examples.networks.resnet import FashionResNet
 from examples.networks.tones import TonesConvNet
+from examples.networks.transformer import TextTransformer
 from examples.networks.vgg import FashionVGG
 from examples.networks.vit import MnistViT
 
@@ -24,4 +25,5 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "mnist_vit": MnistViT,
     "mnist_mlp": MnistMLP,
     "tones_conv": TonesConvNet,
+    "text_transformer": TextTransformer,
 }

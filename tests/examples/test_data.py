@@ -12,6 +12,7 @@ import torch
 from examples.data import Labelled, data_for
 from examples.data.idx import read_idx
 from examples.data.labelled import DataSet
+from examples.data.text import WINDOW, windows
 from examples.data.tones import LABELS, LOWEST, RATE, draw
 from examples.recipes import moved_and_mirrored
 
@@ -91,3 +92,13 @@ def test_augmentation_moves_each_image_by_two_pixels_at_most_and_mirrors_some() 
     assert set((right[~mirrored] - 5).tolist()) == {-2, -1, 0, 1, 2}
     assert set((right[mirrored] - 22).tolist()) == {-2, -1, 0, 1, 2}
     assert 150 < mirrored.sum() < 250
+
+
+def test_a_window_of_text_is_followed_by_its_label() -> None:
+    text = bytes(range(1, 101))
+    made = windows([text, text], 50, seed=0)
+    assert made.inputs.shape == (50, WINDOW)
+    for codes, label in zip(made.inputs, made.labels, strict=True):
+        assert bytes([*codes, label]) in text + b"\n" + text
+    np.testing.assert_array_equal(windows([text, text], 50, seed=0).inputs, made.inputs)
+    assert (windows([text, text], 50, seed=1).inputs != made.inputs).any()

@@ -12,6 +12,7 @@ import torch
 from examples.data import Labelled
 from examples.data.tones import draw
 from examples.networks import NETWORKS
+from examples.networks.transformer import CLASSES, WINDOW
 from examples.train import accuracy
 from examples.trained import load_network
 
@@ -24,6 +25,7 @@ FLOORS = {
     "mnist_vit": 0.97,
     "mnist_mlp": 0.98,
     "tones_conv": 0.95,
+    "text_transformer": 0.56,
 }
 
 
@@ -64,6 +66,18 @@ def test_the_readme_states_parameters_and_an_accuracy_above_the_floor(name: str)
     stated = re.search(r"\| (\d\d\.\d\d) % \|$", line)
     assert stated is not None
     assert float(stated[1]) / 100 >= FLOORS[name]
+
+
+def test_the_text_files_have_the_stated_arrays() -> None:
+    calibration, test = (np.load(EXAMPLES / f"text_{part}.npz") for part in ("calibration", "test"))
+    assert calibration.files == ["inputs"]
+    assert sorted(test.files) == ["inputs", "labels"]
+    for inputs, count in ((calibration["inputs"], 256), (test["inputs"], 2000)):
+        assert inputs.dtype == np.int64
+        assert inputs.shape == (count, WINDOW)
+        assert 0 < inputs.min() < inputs.max() < CLASSES
+        assert len(np.unique(inputs, axis=0)) > 0.95 * count, "lines under headings are alike"
+    assert test["labels"].dtype == np.int64
 
 
 @pytest.mark.parametrize("data", ["fashion", "mnist"])
