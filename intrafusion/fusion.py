@@ -12,7 +12,7 @@ A plan of least cost takes at most n + m − 1 ways, so the maps are sparse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,10 @@ import torch
 from torch import Tensor
 
 from intrafusion.channels import Analysis, Binding, Group, Role
-from intrafusion.channels.slices import unit_copies
+from intrafusion.channels.slices import strips, unit_copies
+
+STRIP = 1024
+"""About so many columns of a parameter are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,15 @@ class FusionMap:
 
 
 def fusion_map(plan: Tensor, kept: Tensor, producers: Literal["mean", "keep"]) -> FusionMap:
-    """The two maps of a plan (n, m) whose target k stands in the place of unit `kept[k]`.
+    """The two maps of a sparse plan (n, m) whose target k stands in the place of unit `kept[k]`.
 
     With `keep` the producer map selects the kept units instead of taking means.
     """
     consumer = _consumer(plan)
     if producers == "keep":
-        producer = selection_map(kept, len(plan)).producer
+        producer = selection_map(kept, plan.shape[0]).producer
     else:
-        producer = _scaled(plan.T.to_sparse(), 1 / plan.sum(0))
+        producer = _scaled(plan.t().coalesce(), 1 / torch.sparse.sum(plan, 0).to_dense())
     return FusionMap(kept, producer, consumer, torch.sparse.sum(consumer, 0).to_dense())
 
 
@@ -67,15 +70,15 @@ def selection_map(kept: Tensor, units: int) -> FusionMap:
 def published_map(plan: Tensor, kept: Tensor) -> FusionMap:
     """The one map of the published code: diag(1/μ) T on both sides, so that producers sum too.
 
-    On exact duplicates its output comes out multiplied by n/m.
+    T is sparse. On exact duplicates its output comes out multiplied by n/m.
     """
     consumer = _consumer(plan)
     return FusionMap(kept, consumer.t().coalesce(), consumer, torch.ones(len(kept)))
 
 
 def _consumer(plan: Tensor) -> Tensor:
-    """diag(1/μ) T, sparse, of a plan T."""
-    return _scaled(plan.to_sparse(), 1 / plan.sum(1))
+    """diag(1/μ) T of a sparse plan T."""
+    return _scaled(plan, 1 / torch.sparse.sum(plan, 1).to_dense())
 
 
 def _scaled(rows: Tensor, scale: Tensor) -> Tensor:
@@ -93,32 +96,99 @@ def _scaled(rows: Tensor, scale: Tensor) -> Tensor:
 Maps = Mapping[Group, FusionMap]
 
 
-def fuse(analysis: Analysis, maps: Maps) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Stretch:
+    """A correction of a fused tensor: some of its lines times a scale, plus a shift.
+
+    Attributes:
+        dim: the dimension that the lines stand along.
+        places: (l,) their positions.
+        scale: (l,) what they are multiplied by.
+        shift: (l,) what is added to them after that.
+    """
+
+    dim: int
+    places: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def apply_(self, tensor: Tensor) -> None:
+        """Correct `tensor` in place."""
+        scale = tensor.new_ones(tensor.shape[self.dim])
+        scale[self.places.to(scale.device)] = self.scale.to(scale)
+        shift = tensor.new_zeros(tensor.shape[self.dim])
+        shift[self.places.to(shift.device)] = self.shift.to(shift)
+        view = [-1, *[1] * (tensor.dim() - 1)]
+        tensor.movedim(self.dim, 0).mul_(scale.view(view)).add_(shift.view(view))
+
+
+def fuse(
+    analysis: Analysis, maps: Maps, stretches: Mapping[str, Sequence[Stretch]] | None = None
+) -> Mapping[str, Tensor]:
     """The program's tensors, of their old shapes, with every new unit in the place of a kept one.
 
     What stands in the places of the other units no longer matters: `channels.remove` drops it.
+    Each tensor is made when it is asked for: all of them together are as large as the network.
+
+    Args:
+        analysis: of the program.
+        maps: how groups are fused; what is not named stays as it is.
+        stretches: by tensor, what is corrected in it after that.
     """
-    tensors = dict(analysis.program.tensors)
+    bound: dict[str, list[tuple[Binding, FusionMap]]] = {}
     for group, mapping in maps.items():
         for binding in group.bindings:
-            tensor = tensors[binding.tensor]
-            if tensor.is_floating_point():
-                tensors[binding.tensor] = fuse_dimension(tensor, binding, mapping)
-    return tensors
+            bound.setdefault(binding.tensor, []).append((binding, mapping))
+    return _Fused(analysis.program.tensors, bound, stretches or {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Fused(Mapping[str, Tensor]):
+    """See `fuse`."""
+
+    before: Mapping[str, Tensor]
+    bound: Mapping[str, Sequence[tuple[Binding, FusionMap]]]
+    stretches: Mapping[str, Sequence[Stretch]]
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.before[name]
+        if name not in self.bound or not tensor.is_floating_point():
+            return tensor
+        tensor = _copy(tensor)
+        for binding, mapping in self.bound[name]:
+            _fuse_in_place(tensor, binding, mapping)
+        for stretch in self.stretches.get(name, ()):
+            stretch.apply_(tensor)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.before)
+
+    def __len__(self) -> int:
+        return len(self.before)
 
 
 def fuse_dimension(tensor: Tensor, binding: Binding, mapping: FusionMap) -> Tensor:
     """`tensor` with the units along one of its dimensions fused, in the places of the kept ones."""
+    fused = _copy(tensor)
+    _fuse_in_place(fused, binding, mapping)
+    return fused
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _fuse_in_place(tensor: Tensor, binding: Binding, mapping: FusionMap) -> None:
     weights = mapping.consumer.t() if binding.role is Role.CONSUMER else mapping.producer
-    copies = unit_copies(tensor, binding)
-    mixed = weights.to(tensor) @ copies.flatten(1)
-    mixed = mixed.reshape(len(mixed), *copies.shape[1:])
-    factor = contraction_factor(binding, mapping).to(tensor)
-    mixed *= factor.reshape(*factor.shape, *[1] * (mixed.dim() - 2))
+    weights, factor = weights.to(tensor), contraction_factor(binding, mapping).to(tensor)
     places = binding.index[mapping.kept].to(tensor.device).reshape(-1)
-    lines = tensor.movedim(binding.dim, 0).clone()
-    lines[places] = mixed.reshape(len(places), *lines.shape[1:])
-    return lines.movedim(0, binding.dim).contiguous()
+    for strip in strips(tensor, binding.dim, STRIP):
+        copies = unit_copies(strip, binding)
+        mixed = (weights @ copies.flatten(1)).reshape(-1, *copies.shape[1:])
+        mixed *= factor.reshape(*factor.shape, *[1] * (mixed.dim() - 2))
+        lines = strip.movedim(binding.dim, 0)
+        lines[places] = mixed.reshape(len(places), *lines.shape[1:])
 
 
 def contraction_factor(binding: Binding, mapping: FusionMap) -> Tensor:

@@ -14,9 +14,9 @@ from intrafusion.fusion import FusionMap, fuse_dimension, fusion_map, published_
 from intrafusion.importance.context import Context, Criterion
 from intrafusion.spec import CompressionSpec, MethodName
 from intrafusion.transport import TARGETS
-from intrafusion.transport.cost import unit_vectors
 from intrafusion.transport.coupling import Coupling, couple
 from intrafusion.transport.targets import Targets
+from intrafusion.transport.units import units_of
 
 Producers = Literal["mean", "keep"]
 
@@ -66,9 +66,9 @@ def pruned(task: Task) -> Iterator[tuple[Group, FusionMap]]:
     """The units in whose places the targets stand stay as they are; the others go."""
     context, spec = task.context, task.spec
     for group, count in task.counts.items():
-        vectors = unit_vectors(group, context.tensors, context.analysis.program.trainable)
-        importance = task.criterion(group, context).to(vectors)
-        targets: Targets = TARGETS.get(spec.target)(importance, vectors, count, spec.seed)
+        units = units_of(group, context.tensors, context.analysis.program.trainable)
+        importance = task.criterion(group, context).to(units.lengths)
+        targets: Targets = TARGETS.get(spec.target)(importance, units, count, spec.seed)
         yield group, selection_map(targets.kept.cpu(), len(group))
 
 
@@ -101,9 +101,9 @@ METHODS: Mapping[MethodName, Method] = {
 
 def _coupling(task: Task, group: Group, tensors: Set[str]) -> Coupling:
     """The transport of the units of `group`, as vectors of what `tensors` hold of them."""
-    vectors = unit_vectors(group, task.context.tensors, tensors)
-    importance = task.criterion(group, task.context).to(vectors)
-    return couple(vectors, importance, task.counts[group], task.spec)
+    units = units_of(group, task.context.tensors, tensors)
+    importance = task.criterion(group, task.context).to(units.lengths)
+    return couple(units, importance, task.counts[group], task.spec)
 
 
 def _fused_and_cleared(tensor: Tensor, binding: Binding, mapping: FusionMap) -> Tensor:
@@ -116,4 +116,4 @@ def _fused_and_cleared(tensor: Tensor, binding: Binding, mapping: FusionMap) -> 
     gone = torch.ones(len(binding.index), dtype=torch.bool)
     gone[mapping.kept] = False
     places = binding.index[gone].reshape(-1).to(tensor.device)
-    return fuse_dimension(tensor, binding, mapping).index_fill(binding.dim, places, 0)
+    return fuse_dimension(tensor, binding, mapping).index_fill_(binding.dim, places, 0)

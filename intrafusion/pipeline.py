@@ -26,7 +26,7 @@ from intrafusion.checks import (
     search_warnings,
 )
 from intrafusion.clock import Clock
-from intrafusion.compensation import joint, refit, restore_variance
+from intrafusion.compensation import joint, refit, restored_spread
 from intrafusion.dry_run import check_plannable
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
@@ -278,11 +278,10 @@ def _round(
             maps[group] = mapping
             clock.report(len(maps), len(counts))
     with clock.step("fuse"):
-        tensors = fuse(analysis, maps)
-        if samples is None and job.method.compensated:
-            tensors = restore_variance(analysis, maps, tensors, moments)
+        corrected = samples is None and job.method.compensated
+        stretches = restored_spread(analysis, maps, moments) if corrected else {}
         survivors = {group: mapping.kept for group, mapping in maps.items()}
-        removal = remove(analysis, survivors, tensors)
+        removal = remove(analysis, survivors, fuse(analysis, maps, stretches))
     compressed, compensation = removal.program, CompensationReport(mode="none")
     with clock.step("compensate"):
         if samples is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -23,3 +26,16 @@ def unit_copies(tensor: Tensor, binding: Binding) -> Tensor:
     if not torch.equal(places, torch.arange(len(lines))):
         lines = lines[places.to(tensor.device)]
     return lines.reshape(*binding.index.shape, *lines.shape[1:])
+
+
+def strips(tensor: Tensor, dim: int, columns: int) -> Iterator[Tensor]:
+    """Views that `tensor` is made up of, each as long along `dim` and about `columns` wide.
+
+    Work on one after the other needs little memory, and finds what it made before in the cache.
+    """
+    if tensor.dim() == 1:
+        yield tensor
+        return
+    other = 1 if dim == 0 else 0
+    line = math.prod(size for d, size in enumerate(tensor.shape) if d not in (dim, other))
+    yield from torch.split(tensor, max(1, columns // max(1, line)), dim=other)

@@ -43,8 +43,8 @@ def remove(
         analysis: of the program to shrink.
         kept: for each group the positions (m,) of the units that stay, ascending; a group that
             is not named stays whole.
-        tensors: parameters and buffers of the original shapes to cut down; the program's own
-            unless given.
+        tensors: parameters and buffers of the original shapes to cut down, each asked for once;
+            the program's own unless given.
 
     Raises:
         IntraFusionError: `COMPRESSION_FAILED` when what is left is no consistent program.
@@ -58,9 +58,7 @@ def remove(
         if not alive[atoms.start : atoms.stop].all()
     }
     sizes = Sizes(analysis.walk.values, alive)
-    shrunk = dict(source)
-    for (name, dim), positions in staying.items():
-        shrunk[name] = shrunk[name].index_select(dim, positions.to(shrunk[name].device))
+    shrunk = {name: _cut(tensor, name, staying) for name, tensor in source.items()}
     try:
         graph, twins = _resized(program, sizes)
         shrunk.update({n: t.to(program.device) for n, t in sizes.constants.items()})
@@ -73,6 +71,14 @@ def remove(
             "Exclude the groups that run through the operation named, and report this network.",
         ) from error
     return result
+
+
+def _cut(tensor: Tensor, name: str, staying: Mapping[tuple[str, int], Tensor]) -> Tensor:
+    """`tensor` without what does not stay."""
+    for dim in range(tensor.dim()):
+        if (positions := staying.get((name, dim))) is not None:
+            tensor = tensor.index_select(dim, positions.to(tensor.device))
+    return tensor
 
 
 def check(analysis: Analysis, alive: Flags, result: Removal) -> None:

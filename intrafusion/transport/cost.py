@@ -2,62 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from intrafusion.channels import Group
-from intrafusion.channels.slices import unit_rows
+from intrafusion.transport.units import DIMENSIONS, Units
 
-DIMENSIONS = 1024
-"""So many at a time are brought to float64."""
 WORTH_COMPILING = 2 * 10**7
 """Terms of ℓ1 distances: what takes `torch.cdist` 15 ms. Above that it is far behind."""
 
-
-def unit_vectors(group: Group, tensors: Mapping[str, Tensor], trainable: Set[str]) -> Tensor:
-    """Each unit as one vector of length 1: (n, d).
-
-    The concatenation of all the parameters that make, hold and read the unit (Theus et al.,
-    ICLR 2024, §3.2), biases included. A unit of zeros stays a vector of zeros.
-    """
-    rows = [
-        unit_rows(tensors[binding.tensor], binding)
-        for binding in group.bindings
-        if binding.tensor in trainable
-    ]
-    return torch.nn.functional.normalize(torch.cat(rows, 1).float(), dim=1, eps=1e-12)
+Pairs = Iterator[tuple[Tensor, Tensor]]
+"""Some dimensions after the other of all n and all m points: (n, …) and (m, …)."""
 
 
 def distances(x: Tensor, y: Tensor, p: Literal[1, 2]) -> Tensor:
     """‖x_j − y_k‖_p for all pairs: (n, d) and (m, d) to (n, m), in the dtype of `x`."""
-    return _absolute(x, y) if p == 1 else _euclidean(x, y)
+    pairs = zip(torch.split(x, DIMENSIONS, 1), torch.split(y, DIMENSIONS, 1), strict=True)
+    return _summed(pairs, x.new_zeros(len(x), len(y), dtype=torch.float64), x.shape[1], p).to(x)
 
 
-def _absolute(x: Tensor, y: Tensor) -> Tensor:
-    """Σ_d |x_jd − y_kd|; on a CPU by a compiled loop, where there is work enough for a compiler."""
-    if x.device.type != "cpu" or len(x) * len(y) * x.shape[1] < WORTH_COMPILING:
-        return torch.cdist(x, y, p=1.0)
-    # Imported here: numba takes its time, and few jobs on small networks need it.
-    from intrafusion.transport.absolute import absolute
+def distances_within(units: Units, sources: Tensor, targets: Tensor, p: Literal[1, 2]) -> Tensor:
+    """How far some of the units are from others: (n, m) in float64.
 
-    return absolute(x, y)
-
-
-def _euclidean(x: Tensor, y: Tensor) -> Tensor:
-    """√(‖x_j‖² + ‖y_k‖² − 2 x_j·y_k), by one matrix product in float64: near copies stay near."""
-    square = x.new_zeros(len(x), len(y), dtype=torch.float64)
-    for units, targets in _by_dimensions(x, y):
-        units, targets = units.double(), targets.double()
-        square += units.square().sum(1)[:, None] + targets.square().sum(1)
-        square -= 2 * units @ targets.T
-    return square.clamp_min(0).sqrt().to(x)
+    Args:
+        units: all of them.
+        sources: (n,) positions.
+        targets: (m,) positions.
+        p: of the norm.
+    """
+    pairs = (
+        (block.index_select(0, sources), block.index_select(0, targets)) for block in units.blocks()
+    )
+    zeros = units.lengths.new_zeros(len(sources), len(targets), dtype=torch.float64)
+    return _summed(pairs, zeros, units.dimensions, p)
 
 
-def _by_dimensions(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """`x` and `y`, some of their dimensions at a time."""
-    for start in range(0, x.shape[1], DIMENSIONS):
-        part = slice(start, start + DIMENSIONS)
-        yield x[:, part].contiguous(), y[:, part].contiguous()
+def _summed(pairs: Pairs, total: Tensor, dimensions: int, p: Literal[1, 2]) -> Tensor:
+    """The distances, summed into the zeros of `total` (n, m)."""
+    if p == 2:
+        return _euclidean(pairs, total)
+    if total.device.type == "cpu" and total.numel() * dimensions >= WORTH_COMPILING:
+        # Imported here: numba takes its time, and few jobs on small networks need it.
+        from intrafusion.transport.absolute import add_absolute
+
+        add_absolute(pairs, total)
+        return total
+    for x, y in pairs:
+        total += torch.cdist(x, y, p=1.0)
+    return total
+
+
+def _euclidean(pairs: Pairs, square: Tensor) -> Tensor:
+    """√(‖x_j‖² + ‖y_k‖² − 2 x_j·y_k), by matrix products in float64: near copies stay near."""
+    for x, y in pairs:
+        x, y = x.double(), y.double()
+        square += x.square().sum(1)[:, None]
+        square += y.square().sum(1)
+        square.addmm_(x, y.T, alpha=-2)
+    return square.clamp_min_(0).sqrt_()

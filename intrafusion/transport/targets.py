@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from intrafusion.transport.cost import distances
+from intrafusion.transport.units import Units
 
 SAME = 1e-6
 """Unit vectors closer than this are copies: float32 does not tell them apart."""
@@ -27,17 +28,16 @@ class Targets:
     """The m points that units are transported to.
 
     Attributes:
-        points: (m, d), each of length 1, as the units are.
         kept: (m,) the positions of the units in whose places they stand, ascending.
-        are_units: whether each point is the unit in whose place it stands.
+        points: (m, d), each of length 1, as the units are; None where each of them is the unit in
+            whose place it stands.
     """
 
-    points: Tensor
     kept: Tensor
-    are_units: bool
+    points: Tensor | None = None
 
 
-def most_important(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
+def most_important(importance: Tensor, units: Units, count: int, seed: int) -> Targets:
     """The `count` units of highest importance.
 
     A copy of a unit that is already chosen stands for nothing new, so copies come last. Equal
@@ -45,23 +45,25 @@ def most_important(importance: Tensor, vectors: Tensor, count: int, seed: int) -
 
     Args:
         importance: (n,) scores.
-        vectors: (n, d) the units as vectors of length 1.
+        units: n of them.
         count: m.
         seed: not used, as nothing here is random.
     """
     order = importance.argsort(descending=True, stable=True)
-    repeated = _is_repeated(vectors, order)
+    repeated = _is_repeated(units, order)
     kept = torch.cat([order[~repeated], order[repeated]])[:count].sort().values
-    return Targets(vectors[kept], kept, are_units=True)
+    return Targets(kept)
 
 
-def kmeans(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
+def kmeans(importance: Tensor, units: Units, count: int, seed: int) -> Targets:
     """The centroids of `count` clusters of units, by k-means. Importance plays no part."""
+    vectors = units.vectors()
     return _centroids(_cluster_centres(vectors, count, seed), vectors)
 
 
-def gmm(importance: Tensor, vectors: Tensor, count: int, seed: int) -> Targets:
+def gmm(importance: Tensor, units: Units, count: int, seed: int) -> Targets:
     """The means of a mixture of `count` round Gaussians. Importance plays no part."""
+    vectors = units.vectors()
     centres = _cluster_centres(vectors, count, seed)
     # There are fewer units than dimensions: any richer covariance would be singular.
     mixture = GaussianMixture(
@@ -91,20 +93,22 @@ def _centroids(centres: Tensor, vectors: Tensor) -> Targets:
     points = torch.nn.functional.normalize(centres.to(vectors), dim=1, eps=1e-12)
     away = distances(points, vectors, 2).cpu().numpy()
     kept, order = torch.from_numpy(linear_sum_assignment(away)[1]).sort()
-    return Targets(points[order.to(points.device)], kept, are_units=False)
+    return Targets(kept, points[order.to(points.device)])
 
 
-def _is_repeated(vectors: Tensor, order: Tensor) -> Tensor:
-    """Whether an equal row stands before, in that order of the rows: (n,) booleans."""
+def _is_repeated(units: Units, order: Tensor) -> Tensor:
+    """Whether an equal unit stands before, in that order of the units: (n,) booleans."""
     generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(vectors.shape[1], 4, generator=generator).to(vectors)
     # Copies agree in every projection, and others practically never in four.
-    shadow = (vectors @ probe)[order]
+    shadow = units.lengths.new_zeros(len(units), 4)
+    for block in units.blocks():
+        shadow += block @ torch.randn(4, block.shape[1], generator=generator).to(block).T
+    shadow = shadow[order]
     by_shadow = shadow[:, 0].argsort(stable=True)
-    steps = (shadow[by_shadow].diff(dim=0).abs() > SAME * vectors.shape[1] ** 0.5).any(1)
-    kind = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
+    steps = (shadow[by_shadow].diff(dim=0).abs() > SAME * units.dimensions**0.5).any(1)
+    kind = torch.zeros(len(units), dtype=torch.int64, device=shadow.device)
     kind[by_shadow[1:]] = steps.cumsum(0)
-    first = torch.full((len(vectors),), len(vectors), device=vectors.device)
-    positions = torch.arange(len(vectors), device=vectors.device)
+    first = torch.full((len(units),), len(units), device=shadow.device)
+    positions = torch.arange(len(units), device=shadow.device)
     first = first.scatter_reduce(0, kind, positions, "amin")
     return positions != first[kind]

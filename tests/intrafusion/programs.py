@@ -91,7 +91,7 @@ def without_copies(analysis: Analysis, producers: Literal["mean", "keep"] = "mea
     maps = {}
     for group in analysis.groups:
         plan = torch.nn.functional.one_hot(copies(group)).double() / len(group)
-        maps[group] = fusion_map(plan, torch.arange(plan.shape[1]), producers)
+        maps[group] = fusion_map(plan.to_sparse(), torch.arange(plan.shape[1]), producers)
     kept = {group: mapping.kept for group, mapping in maps.items()}
     return remove(analysis, kept, fuse(analysis, maps)).program
 

@@ -26,8 +26,7 @@ def random_map(n: int, m: int, seed: int = 0) -> FusionMap:
     generator = torch.Generator().manual_seed(seed)
     kept = torch.randperm(n, generator=generator)[:m].sort().values
     cost = torch.rand(n - m, m, generator=generator, dtype=torch.float64)
-    plan = torch.from_numpy(survivor_plan(cost.numpy(), kept.numpy(), n))
-    return fusion_map(plan, kept, "mean")
+    return fusion_map(survivor_plan(cost.numpy(), kept.numpy(), n), kept, "mean")
 
 
 @settings(max_examples=50, deadline=None)
@@ -39,7 +38,7 @@ def test_rows_of_both_maps_sum_to_one(size: tuple[int, int]) -> None:
 
 
 def test_keeping_producers_selects_them() -> None:
-    plan = torch.full((4, 2), 1 / 8, dtype=torch.float64)
+    plan = torch.full((4, 2), 1 / 8, dtype=torch.float64).to_sparse()
     mapping = fusion_map(plan, torch.tensor([1, 3]), "keep")
     assert mapping.producer.to_dense().tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
 
@@ -75,7 +74,7 @@ def test_producers_are_means_and_consumers_sums() -> None:
     group = analysis.groups[0]
     plan = torch.zeros(8, 4, dtype=torch.float64)
     plan[torch.arange(8), torch.arange(8) % 4] = 1 / 8
-    fused = fuse(analysis, {group: fusion_map(plan, torch.arange(4), "mean")})
+    fused = fuse(analysis, {group: fusion_map(plan.to_sparse(), torch.arange(4), "mean")})
     for binding in group.bindings:
         before = analysis.program.tensors[binding.tensor].movedim(binding.dim, 0)
         after = fused[binding.tensor].movedim(binding.dim, 0)

@@ -28,7 +28,7 @@ def pruned(program: Program):  # type: ignore[no-untyped-def]
         kept = torch.arange(0, n, 2)
         plan = torch.zeros(n, len(kept), dtype=torch.float64)
         plan[torch.arange(n), torch.arange(n) // 2] = 1 / n
-        maps[group] = fusion_map(plan, kept, "keep")
+        maps[group] = fusion_map(plan.to_sparse(), kept, "keep")
     kept_units = {group: mapping.kept for group, mapping in maps.items()}
     return analysis, maps, remove(analysis, kept_units, fuse(analysis, maps))
 

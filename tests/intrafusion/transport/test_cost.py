@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from intrafusion.evaluation.latency import on_threads
 from intrafusion.transport import absolute, cost
-from intrafusion.transport.cost import distances
+from intrafusion.transport.cost import distances, distances_within
+from tests.intrafusion.transport.vectors import units_of_vectors
 
 sizes = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40))
 
@@ -36,15 +37,19 @@ def test_blocks_of_any_size_sum_to_the_norm(
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_more_than_a_block_is_the_same_on_any_number_of_threads(threads: int) -> None:
-    n, m, d = absolute.COLUMNS + 3, 2 * absolute.COLUMNS + 5, absolute.DIMENSIONS + 17
+    n, m, d = absolute.COLUMNS + 3, 2 * absolute.COLUMNS + 5, cost.DIMENSIONS + 17
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
-    found = absolute.absolute(x, y)
-    torch.testing.assert_close(
-        found.double(), torch.cdist(x.double(), y.double(), p=1.0), rtol=1e-6, atol=0
-    )
+
+    def summed() -> torch.Tensor:
+        total = torch.zeros(n, m, dtype=torch.float64)
+        absolute.add_absolute(zip(x.split(1000, 1), y.split(1000, 1), strict=True), total)
+        return total
+
+    found = summed()
+    torch.testing.assert_close(found, torch.cdist(x.double(), y.double(), p=1.0), rtol=1e-6, atol=0)
     with on_threads(threads):
-        assert torch.equal(absolute.absolute(x, y), found)
+        assert torch.equal(summed(), found)
 
 
 @pytest.mark.parametrize("p", [1, 2])
@@ -53,3 +58,14 @@ def test_a_unit_is_no_way_from_itself(p: Literal[1, 2]) -> None:
         torch.randn(40, 3000, generator=torch.Generator().manual_seed(0)), dim=1
     )
     assert distances(x, x, p).diagonal().max() < 1e-6
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_units_are_as_far_from_each_other_as_their_vectors(p: Literal[1, 2]) -> None:
+    units = units_of_vectors(torch.randn(40, 3000, generator=torch.Generator().manual_seed(0)))
+    vectors, some, others = units.vectors(), torch.arange(0, 40, 3), torch.arange(1, 40, 2)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(40))
+    torch.testing.assert_close(
+        distances_within(units, some, others, p).float(),
+        distances(vectors[some], vectors[others], p),
+    )

@@ -23,7 +23,8 @@ def problem(n: int, m: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def reduced(cost: NDArray[np.float64], survivors: NDArray[np.int64]) -> NDArray[np.float64]:
-    return survivor_plan(np.delete(cost, survivors, axis=0), survivors, len(cost))
+    plan = survivor_plan(np.delete(cost, survivors, axis=0), survivors, len(cost))
+    return plan.to_dense().numpy()
 
 
 @settings(max_examples=60, deadline=None)
