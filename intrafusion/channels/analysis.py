@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from intrafusion.channels.contractions import scalable_atoms
 from intrafusion.channels.planes import Flags
-from intrafusion.channels.runs import Integers, joined
+from intrafusion.channels.runs import Integers, counted, joined
 from intrafusion.channels.units import FREE, JOINED, Units, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
 from intrafusion.channels.ways import ways
@@ -180,14 +181,14 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     found = []
     for kind in _alike(unit, column * (1 + way.max(initial=0)) + way, starts):
         own = column[kind[0]]
-        turns = np.flatnonzero(np.diff(own, prepend=-1))
-        copies = np.diff(turns, append=len(own)).tolist()
-        lengths = length[kind[:, 0]]
-        index = _spread(position[kind], lengths)
+        turns = [0, *((own[1:] != own[:-1]).nonzero()[0] + 1).tolist()]
+        copies = [end - begin for begin, end in pairwise([*turns, len(own)])]
+        run, step = counted(length[kind[:, 0]])
+        index = position[kind][run] + step[:, None]
         bindings = tuple(
             [
-                Binding(name, dim, _ROLES[code], places, counted)
-                for (name, dim), code, places, counted in zip(
+                Binding(name, dim, _ROLES[code], places, scaled)
+                for (name, dim), code, places, scaled in zip(
                     map(columns.names.__getitem__, own[turns].tolist()),
                     role[kind[0, turns]].tolist(),
                     torch.from_numpy(index).split_with_sizes(copies, dim=1),
@@ -198,18 +199,11 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
         )
         maker = next((b for b in bindings if b.role is Role.PRODUCER), None)
         if maker is not None:
-            members = torch.from_numpy(_spread(unit[kind[:, :1]], lengths)[:, 0])
+            members = torch.from_numpy(unit[kind[run, 0]] + step)
             found.append((int(starts[kind[0, 0]]), Group(maker.tensor, bindings, members)))
     found.sort(key=lambda pair: pair[0])
     groups = [group for _, group in found]
     return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
-
-
-def _spread(numbers: Integers, lengths: Integers) -> Integers:
-    """Rows (kinds, k) of `numbers`, each as so many rows of which the next is one higher."""
-    steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    rows: Integers = np.repeat(numbers, lengths, axis=0) + steps[:, None]
-    return rows
 
 
 def _contracted(scalable: Flags, atoms: Integers, copies: list[int]) -> Sequence[Tensor]:

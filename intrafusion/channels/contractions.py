@@ -149,7 +149,7 @@ class _Search:
 
     def _follow(self, node: fx.Node, source: fx.Node, atoms: Plane, origins: set[int]) -> None:
         trail = self._trails.setdefault(source, _Trail())
-        trail.atoms = self._once(trail.atoms, atoms)
+        trail.atoms = self._once(joined([trail.atoms, atoms])) if len(trail.atoms) else atoms
         trail.origins |= origins
         self._followed.add((node, source))
 
@@ -162,13 +162,14 @@ class _Search:
     def _labels(self, node: fx.Node) -> Plane:
         return joined(plane.reshape(-1) for value in self._values(node) for plane in value.planes)
 
-    def _once(self, *labels: Plane) -> Plane:
-        """The atoms among `labels`, each once, but the frozen one."""
-        for some in labels:
-            self._marked[some] = True
+    def _once(self, labels: Plane) -> Plane:
+        """The atoms among `labels`, of which there are some, each once, but the frozen one."""
+        first = labels.min()
+        near = self._marked[first : labels.max() + 1]  # the channels of a layer are close together
+        near[labels - first] = True
         self._marked[FROZEN] = False
-        atoms = np.flatnonzero(self._marked).astype(np.int32)
-        self._marked[atoms] = False
+        atoms = near.nonzero()[0].astype(np.int32) + first
+        near[:] = False
         return atoms
 
     def _among(self, labels: Plane, atoms: Plane) -> Flags:

@@ -74,7 +74,7 @@ class Runs:
     def within(self, ties: Stretches) -> tuple[Integers, Integers, Integers]:
         """The runs that meet in `ties`: the number of the tie, and the run on either side."""
         counts = self.number[ties.a + ties.length] - self.number[ties.a]
-        stretch, place = _counted(counts)
+        stretch, place = counted(counts)
         a, b = (self.number[side][stretch] + place for side in (ties.a, ties.b))
         return ties.tie[stretch], a, b
 
@@ -99,13 +99,17 @@ def runs(properties: Iterable[NDArray[Any]], ties: Stretches) -> Runs:
     for start in (ties.a, ties.b):
         known[start] = known[start + ties.length] = True
     known[_overlaps(ties)] = True
-    fresh = np.flatnonzero(known)
-    while len(fresh):
+    fresh = known
+    while fresh.any():
         met = np.zeros_like(known)
+        cuts = np.flatnonzero(fresh)
+        earlier = np.cumsum(fresh) - fresh
         for source, target in ((ties.a, ties.b), (ties.b, ties.a)):
-            met[_carried(fresh, source, target, ties.length)] = True
-        fresh = np.flatnonzero(met & ~known)
-        known[fresh] = True
+            begin, end = earlier[source + 1], earlier[source + ties.length]
+            stretch, place = counted(end - begin)
+            met[cuts[begin[stretch] + place] + (target - source)[stretch]] = True
+        fresh = met & ~known
+        known = known | fresh
     bounds = np.flatnonzero(known)
     length = np.diff(bounds)
     number = np.repeat(np.arange(len(bounds)), np.append(length, 1))
@@ -116,21 +120,12 @@ def _overlaps(ties: Stretches) -> Integers:
     """All atoms of what is tied to itself some atoms further on: no two go side by side."""
     shift = np.abs(ties.a - ties.b)
     some = (shift > 0) & (shift < ties.length)
-    stretch, place = _counted((shift + ties.length)[some])
+    stretch, place = counted((shift + ties.length)[some])
     atoms: Integers = np.minimum(ties.a, ties.b)[some][stretch] + place
     return atoms
 
 
-def _carried(cuts: Integers, source: Integers, target: Integers, length: Integers) -> Integers:
-    """Where `cuts`, ascending, within the stretches from `source` are in those from `target`."""
-    begin = np.searchsorted(cuts, source, side="right")
-    end = np.searchsorted(cuts, source + length)
-    stretch, place = _counted(np.maximum(end - begin, 0))
-    carried: Integers = cuts[begin[stretch] + place] + (target - source)[stretch]
-    return carried
-
-
-def _counted(counts: Integers) -> tuple[Integers, Integers]:
+def counted(counts: Integers) -> tuple[Integers, Integers]:
     """For things of which each stands so many times: which one it is, and the how many-th."""
     which = np.repeat(np.arange(len(counts)), counts)
     return which, np.arange(len(which)) - (np.cumsum(counts) - counts)[which]

@@ -49,22 +49,16 @@ class Value:
         """A tensor of the shape and dtype, on the meta device."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
-    @cached_property
-    def varying(self) -> tuple[tuple[int, ...], ...]:
-        """For each plane the dimensions along which it distinguishes channels."""
-        return tuple([varying(plane) for plane in self.planes])
-
     def plane_along(self, dim: int) -> Plane | None:
         """The plane that distinguishes channels along `dim` (at most one does)."""
-        for plane, dims in zip(self.planes, self.varying, strict=True):
-            if dim % plane.ndim in dims:
+        for plane in self.planes:
+            if plane.shape[dim] > 1:
                 return plane
         return None
 
     def without(self, dim: int) -> Planes:
         """The planes that distinguish nothing along `dim`."""
-        pairs = zip(self.planes, self.varying, strict=True)
-        return tuple([plane for plane, dims in pairs if dim % plane.ndim not in dims])
+        return tuple([plane for plane in self.planes if plane.shape[dim] == 1])
 
 
 Rule: TypeAlias = Callable[["Walk", fx.Node, tuple[Any, ...], dict[str, Any], Any], Any]

@@ -47,8 +47,8 @@ def ways(units: Units, column: Integers, repeated: Integers) -> Integers:
         found = kinds
         for _ in range(_ROUNDS):
             colour = _scrambled(colour + met @ _scrambled(colour))
-        _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
-        kinds = len(first)
+        kinds = len(np.unique(colour))
+    _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
     way = np.zeros_like(number)
     # By their first runs, so that the copies of a unit are in the same order in most columns.
     way[chosen] = 1 + first.argsort().argsort()[kind]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from intrafusion.channels.planes import Plane, along, core, row
+from intrafusion.channels.planes import Plane, along, core, row, varying
 from intrafusion.channels.rules.contraction import contract
 from intrafusion.channels.rules.pointwise import merge, per_channel
 from intrafusion.channels.rules.resize import Sizes
@@ -42,7 +41,7 @@ def convolution(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -
         if not carries:
             walk.produce(made)
         planes = (*planes, along(made, 1, out.rank))
-    values = [replace(out, planes=planes)]
+    values = [Value(out.shape, out.dtype, planes)]
     if bias is not None:
         values.append(per_channel(bias, out.rank))
     return merge(walk, node, values, out.shape)
@@ -62,7 +61,8 @@ def _is_depthwise(x: Value, weight: Value, groups: Any) -> bool:
 def _settle_space(walk: Walk, node: fx.Node, x: Value) -> Value:
     """Along space a channel is one; labels that live in space alone must stay."""
     planes = []
-    for plane, dims in zip(x.planes, x.varying, strict=True):
+    for plane in x.planes:
+        dims = varying(plane)
         space = [d for d in dims if d > 1]
         if not space:
             planes.append(plane)
@@ -71,7 +71,7 @@ def _settle_space(walk: Walk, node: fx.Node, x: Value) -> Value:
         else:
             walk.tie_along(plane, space)
             planes.append(core(plane, [d for d in dims if d < 2]))
-    return replace(x, planes=tuple(planes))
+    return Value(x.shape, x.dtype, tuple(planes))
 
 
 def _depthwise(walk: Walk, node: fx.Node, x: Value, weight: Value) -> Plane | None:

@@ -92,15 +92,16 @@ def _keeps_places(plane: Plane, dim: int, positions: Integers) -> bool:
     if (labels[1:] > labels[:-1]).all():
         return True  # as it is nearly always: no channel stands there twice
     labels = np.where(labels == FROZEN, -1 - np.arange(len(labels)), labels)
-    kinds, kind, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(kinds) == len(labels):
+    ascending = np.sort(labels)
+    if (ascending[1:] > ascending[:-1]).all():
         return True
+    kinds, kind, counts = np.unique(labels, return_inverse=True, return_counts=True)
     positions = positions % len(labels)
     chosen = kind[positions]
     order = chosen.argsort(kind="stable")
-    ascending = (np.diff(chosen[order]) != 0) | (np.diff(positions[order]) > 0)
+    in_order = (np.diff(chosen[order]) != 0) | (np.diff(positions[order]) > 0)
     whole = np.bincount(chosen, minlength=len(kinds))
-    return bool(ascending.all()) and bool(((whole == 0) | (whole == counts)).all())
+    return bool(in_order.all()) and bool(((whole == 0) | (whole == counts)).all())
 
 
 def resize_index(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:

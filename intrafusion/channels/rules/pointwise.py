@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from intrafusion.channels.planes import Plane
+from intrafusion.channels.planes import Plane, varying
 from intrafusion.channels.walk import Planes, Value, Walk, values_in
 from intrafusion.program.nodes import name_of
 
@@ -52,8 +52,8 @@ def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[in
     merged: list[tuple[Plane, frozenset[int]]] = []
     for value in values:
         lead = len(shape) - value.rank
-        for plane, own in zip(value.planes, value.varying, strict=True):
-            dims = frozenset([d + lead for d in own])
+        for plane in value.planes:
+            dims = frozenset([d + lead for d in varying(plane)])
             twin = next((other for other, taken in merged if not taken.isdisjoint(dims)), None)
             if twin is None:
                 merged.append((plane.reshape((1,) * lead + plane.shape), dims))
