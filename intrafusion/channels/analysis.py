@@ -192,7 +192,7 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
                     map(columns.names.__getitem__, own[turns].tolist()),
                     role[kind[0, turns]].tolist(),
                     torch.from_numpy(index).split_with_sizes(copies, dim=1),
-                    _contracted(scalable, index + columns.starts[own], copies),
+                    _contracted(scalable, columns.starts[own], index, copies),
                     strict=True,
                 )
             ]
@@ -206,12 +206,14 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
 
 
-def _contracted(scalable: Flags, atoms: Integers, copies: list[int]) -> Sequence[Tensor]:
-    """Which of `atoms` (n, k) are `scalable`, so many columns at a time."""
+def _contracted(
+    scalable: Flags, starts: Integers, index: Integers, copies: list[int]
+) -> Sequence[Tensor]:
+    """Which atoms, at `index` (n, k) from `starts` (k,), are `scalable`, so many of k at a time."""
     if scalable.any():
-        return torch.from_numpy(scalable[atoms]).split_with_sizes(copies, dim=1)
+        return torch.from_numpy(scalable[starts + index]).split_with_sizes(copies, dim=1)
     # As nearly everywhere: no need to make thousands of them.
-    none = {k: torch.zeros(len(atoms), k, dtype=torch.bool) for k in set(copies)}
+    none = {k: torch.zeros(len(index), k, dtype=torch.bool) for k in set(copies)}
     return [none[k] for k in copies]
 
 

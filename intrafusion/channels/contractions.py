@@ -168,7 +168,7 @@ class _Search:
         near = self._marked[first : labels.max() + 1]  # the channels of a layer are close together
         near[labels - first] = True
         self._marked[FROZEN] = False
-        atoms = near.nonzero()[0].astype(np.int32) + first
+        atoms: Plane = near.nonzero()[0].astype(np.int32) + first
         near[:] = False
         return atoms
 

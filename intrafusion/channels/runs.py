@@ -99,11 +99,11 @@ def runs(properties: Iterable[NDArray[Any]], ties: Stretches) -> Runs:
     for start in (ties.a, ties.b):
         known[start] = known[start + ties.length] = True
     known[_overlaps(ties)] = True
-    fresh = known
+    fresh, earlier = known, np.zeros(len(known), np.int32)
     while fresh.any():
         met = np.zeros_like(known)
         cuts = np.flatnonzero(fresh)
-        earlier = np.cumsum(fresh) - fresh
+        np.cumsum(fresh[:-1], out=earlier[1:])
         for source, target in ((ties.a, ties.b), (ties.b, ties.a)):
             begin, end = earlier[source + 1], earlier[source + ties.length]
             stretch, place = counted(end - begin)

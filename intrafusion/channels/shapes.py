@@ -155,6 +155,12 @@ def _cat(tensors: list[Shaped], dim: int = 0) -> Shape:
     return tuple(shape)
 
 
+def _stack(tensors: list[Shaped], dim: int = 0) -> Shape:
+    first: Shape = tensors[0].shape
+    dim %= len(first) + 1
+    return (*first[:dim], len(tensors), *first[dim:])
+
+
 def _reduce(
     x: Shaped, dim: int | Sequence[int] | None = None, keepdim: bool = False, **_: Any
 ) -> Shape:
@@ -253,6 +259,8 @@ SHAPES: dict[str, ShapeRule] = {
             "sin",
             "cos",
             "erf",
+            "cumsum",
+            "_to_copy",
         ),
         _kept,
     ),
@@ -281,6 +289,7 @@ SHAPES: dict[str, ShapeRule] = {
     "scaled_dot_product_attention": _attention,
     "convolution": _convolution,
     "cat": _cat,
+    "stack": _stack,
     **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
     "linalg_vector_norm": _norm,
     "max_pool2d": _max_pool,

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from intrafusion.channels.planes import FROZEN, Plane
+from intrafusion.channels.planes import FROZEN, Flags, Plane
 from intrafusion.channels.runs import Integers, Runs, joined, runs, stretches
 from intrafusion.channels.walk import Rect, Tie, Walk
 
@@ -72,38 +72,66 @@ class Units:
 
 def solve(walk: Walk) -> Units:
     """Join what is tied, square the rectangles, and find what is frozen."""
+    columns, parts = _columns_of_atoms(walk), _parts(walk)
     ties = [*walk.ties, *walk.lines]
-    solution = _solved(walk, ties, len(ties))
-    squared = _squared(solution, walk.rects)
-    if not squared:
-        return solution
-    ties += [_columns(rect) for rect in squared if not rect.aligned]
-    loose = [_columns(rect) for rect in squared if rect.aligned]
-    return _solved(walk, [*ties, *loose], len(ties))
+    told = len(ties)
+    solved = _solved(walk, columns, parts, ties)
+    if squared := _squared(solved, walk.rects):
+        ties += [_columns(rect) for rect in squared if not rect.aligned]
+        told = len(ties)
+        ties += [_columns(rect) for rect in squared if rect.aligned]
+        solved = _solved(walk, columns, parts, ties)
+
+    place = solved.component
+    if len(ties) > len(walk.ties):
+        place = solved.joined_by(solved.tie < len(walk.ties))
+    copies = solved.tie < told
+    return Units(
+        solved.runs,
+        Meetings(solved.tie[copies], solved.a[copies], solved.b[copies]),
+        solved.first,
+        place,
+        solved.cause,
+        parts[solved.runs.first],
+    )
 
 
-def _solved(walk: Walk, ties: list[Tie], told: int) -> Units:
-    """The solution where just `ties` are joined, of which the first `told` tell copies apart."""
+@dataclass(frozen=True)
+class _Solved:
+    """What joins the runs.
+
+    Attributes:
+        runs: the runs.
+        tie, a, b: the runs `a` and `b` meet in the tie of that number.
+        component: for each run the number of what it is joined with.
+        cause, first: see `Units`.
+    """
+
+    runs: Runs
+    tie: Integers
+    a: Integers
+    b: Integers
+    component: Integers
+    cause: Integers
+
+    @cached_property
+    def first(self) -> Integers:
+        return _numbered(self.component, self.runs)
+
+    def joined_by(self, some: Flags) -> Integers:
+        """For each run the number of what it is joined with by `some` of the meetings."""
+        return _components(len(self.runs.first), self.a[some], self.b[some])
+
+
+def _solved(walk: Walk, columns: Integers, parts: Integers, ties: list[Tie]) -> _Solved:
+    """The solution where just `ties` are joined."""
     left, right = (joined(tie[side] for tie in ties) for side in (0, 1))
     met = stretches([side.size for side, _ in ties], left, right)
-    cause, parts = _causes(walk, left, right), _parts(walk)
-    all_runs = runs([_columns_of_atoms(walk), cause, parts], met)
+    cause = _causes(walk, left, right)
+    all_runs = runs([columns, cause, parts], met)
     tie, a, b = all_runs.within(met)
     component = _components(len(all_runs.first), a, b)
-    place = component
-    if len(ties) > len(walk.ties):
-        early = tie < len(walk.ties)
-        place = _components(len(all_runs.first), a[early], b[early])
-
-    copies = tie < told
-    return Units(
-        all_runs,
-        Meetings(tie[copies], a[copies], b[copies]),
-        _numbered(component, all_runs),
-        place,
-        _first_cause(component, cause[all_runs.first]),
-        parts[all_runs.first],
-    )
+    return _Solved(all_runs, tie, a, b, component, _first_cause(component, cause[all_runs.first]))
 
 
 def _columns_of_atoms(walk: Walk) -> Integers:
@@ -161,7 +189,7 @@ def _columns(rect: Rect) -> Tie:
     return rect.grid[1:].reshape(-1), np.tile(rect.grid[0], len(rect.grid) - 1)
 
 
-def _squared(solution: Units, rects: Sequence[Rect]) -> list[Rect]:
+def _squared(solved: _Solved, rects: Sequence[Rect]) -> list[Rect]:
     """The rectangles whose columns have to be tied.
 
     The loosest tie that keeps a grid rectangular depends on what is tied already, so a grid
@@ -169,8 +197,10 @@ def _squared(solution: Units, rects: Sequence[Rect]) -> list[Rect]:
     of which nothing can go, needs no tie.
     """
     squared: list[Rect] = []
-    unit, pending = solution.unit, list(rects)
-    free = solution.runs.each(solution.cause == FREE) if rects else np.zeros(0, np.bool_)
+    if not rects:
+        return squared
+    unit, pending = solved.runs.spread(solved.first), list(rects)
+    free = solved.runs.each(solved.cause == FREE)
     while pending:
         now: list[Rect] = []
         later: list[Rect] = []
@@ -192,7 +222,9 @@ def _squared(solution: Units, rects: Sequence[Rect]) -> list[Rect]:
 
 def _components(count: int, a: Integers, b: Integers) -> Integers:
     """For each of `count` things the number of its component, in the order of their first."""
-    edges = coo_array((np.ones(len(a), np.int8), (a, b)), (count, count))
+    # What scipy works with: it need not convert them.
+    ends = a.astype(np.int32), b.astype(np.int32)
+    edges = coo_array((np.ones(len(a)), ends), (count, count)).tocsr()
     return connected_components(edges, directed=False)[1].astype(np.int64)
 
 

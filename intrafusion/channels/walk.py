@@ -251,9 +251,9 @@ def _result(node: fx.Node, inputs: list[Value], args: Any, kwargs: Any) -> Any:
     sequence of them, or a number.
     """
     rule = SHAPES.get(name_of(node))
-    if rule is not None and _is_of_one_dtype(inputs, args, kwargs):
+    dtype = None if rule is None else _dtype(inputs, args, kwargs)
+    if rule is not None and dtype is not None:
         shape = rule(*args, **kwargs)
-        dtype = inputs[0].dtype
         if isinstance(shape, tuple):
             return Value(shape, dtype)
         if shape is not None:
@@ -266,15 +266,17 @@ def _result(node: fx.Node, inputs: list[Value], args: Any, kwargs: Any) -> Any:
     return result
 
 
-def _is_of_one_dtype(inputs: list[Value], args: Any, kwargs: Any) -> bool:
-    """Whether the result has the dtype of the first input: a floating one, that nothing changes."""
+def _dtype(inputs: list[Value], args: Any, kwargs: Any) -> torch.dtype | None:
+    """The dtype of a result: the one asked for, or else that of the first input, if that is a
+    floating one that no other input changes; None: it takes more to tell.
+    """
+    asked = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
+    if asked:
+        return asked[0]
     first = inputs[0].dtype
     others = [value.dtype for value in inputs if value.dtype is not first]
-    return (
-        first.is_floating_point
-        and not any(dtype.is_floating_point or dtype.is_complex for dtype in others)
-        and torch.dtype not in map(type, (*args, *kwargs.values()))
-    )
+    alone = not any(dtype.is_floating_point or dtype.is_complex for dtype in others)
+    return first if alone and first.is_floating_point else None
 
 
 def values_in(arguments: Iterable[Any]) -> Iterator[Value]:

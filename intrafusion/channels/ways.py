@@ -16,7 +16,7 @@ from intrafusion.channels.units import FREE, Meetings, Units
 NOWHERE = -1
 """The number of a run that is not asked about."""
 
-_ROUNDS = 8
+_ROUNDS = 2
 """After how many ties it is asked whether what lies further away still tells runs apart."""
 
 
@@ -47,8 +47,8 @@ def ways(units: Units, column: Integers, repeated: Integers) -> Integers:
         found = kinds
         for _ in range(_ROUNDS):
             colour = _scrambled(colour + met @ _scrambled(colour))
-        kinds = len(np.unique(colour))
-    _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
+        _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
+        kinds = len(first)
     way = np.zeros_like(number)
     # By their first runs, so that the copies of a unit are in the same order in most columns.
     way[chosen] = 1 + first.argsort().argsort()[kind]
