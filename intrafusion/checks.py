@@ -92,12 +92,9 @@ def no_sample_warnings(
     """What there is to say of a compression that had little to correct its layers by."""
     if asked.compensation != "auto" or not METHODS[asked.method].compensated:
         return []
-    if compensation.mode == "inversion" and compensation.statistics_error is None:
-        text = (
-            "No samples were given, and no batch norm says what they are like: they were made so "
-            "that the network is sure of their classes. A few unlabelled samples preserve more."
-        )
-        return [text]
+    if compensation.made_from is not None:
+        loss = inversion.loss_of(program, compensation.made_from)
+        return [f"No samples were given, and {loss}"] if loss else []
     if compensation.mode != "none":
         return []
     why = inversion.obstacle(program) or (

@@ -110,10 +110,13 @@ def job_of(
 
 def with_inverted_samples(job: Job) -> Job:
     """`job` with samples made by the program itself, also to look at where none were given."""
-    with job.clock.step("synthesise", inversion.STEPS):
+    with job.clock.step("synthesise"):
         made = inversion.invert(widened(job.program), seed=job.spec.seed, progress=job.clock.report)
     report = CompensationReport(
-        mode="inversion", samples=len(made.samples[0]), statistics_error=made.statistics_error
+        mode="inversion",
+        made_from=made.made_from,
+        samples=len(made.samples[0]),
+        statistics_error=made.statistics_error,
     )
     inputs = made.samples if job.inputs is None else job.inputs
     return replace(job, inputs=inputs, refit_on=Samples(made.samples, report))

@@ -25,6 +25,9 @@ Step = Literal[
     "save",
 ]
 
+MadeFrom = Literal["statistics", "written", "classes", "apart", "noise"]
+"""What samples were made from; see `CompensationReport`."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -194,6 +197,16 @@ class CompensationReport(ReportModel):
             "What consumers were refitted on: samples that were given (`calibration`), or made "
             "from what the network itself knows of its data (`inversion`)."
         )
+    )
+    made_from: MadeFrom | None = Field(
+        default=None,
+        description=(
+            "With `inversion`, what the samples are: inputs under which the batch norms see the "
+            "`statistics` they remember; text that a language model has `written` itself; inputs "
+            "that make a classifier sure of its `classes`; inputs whose outputs lie far `apart`; "
+            "or, where the network says nothing of its data, `noise` and random ids. The first "
+            "preserve most, the last least."
+        ),
     )
     samples: int = 0
     statistics_error: float | None = Field(

@@ -195,11 +195,13 @@ class CompressionSpec(SpecModel):
         default="auto",
         description=(
             "How consumers are corrected after fusion. `calibration` refits them on the "
-            "calibration samples; `inversion` on samples made from what the network's batch norms "
-            "remember of its training data, or without batch norms on samples that make a "
-            "classifier sure of its classes; `none` rescales them by the variance the averaging "
-            "lost. `auto` is `calibration` where there are samples, else `inversion` where it "
-            "is possible and a matter of minutes, else `none`."
+            "calibration samples; `inversion` on samples that the network itself is made to give: "
+            "from what its batch norms remember of its training data, else text that a language "
+            "model writes, inputs that make a classifier sure of its classes, inputs that other "
+            "networks tell apart, or noise and random ids (the report's `made_from` says which); "
+            "`none` rescales them by the variance the averaging lost. `auto` is `calibration` "
+            "where there are samples, else `inversion` where it is possible and a matter of "
+            "minutes, else `none`."
         ),
     )
     joint_steps: Annotated[int, Field(ge=0, le=100_000)] | None = Field(

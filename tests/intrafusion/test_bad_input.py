@@ -22,7 +22,7 @@ from intrafusion import (
     load,
     plan,
 )
-from intrafusion.calibration import inversion
+from intrafusion.calibration.made import search
 from tests.intrafusion.programs import example, program_of, relative_error
 from tests.networks import NETWORKS
 
@@ -100,7 +100,7 @@ def test_a_network_that_is_broken_itself_is_refused(
 def test_norms_without_variance_give_numbers(
     name: str, samples: Dataset | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inversion, "STEPS", 20)
+    monkeypatch.setattr(search, "STEPS", 20)
 
     def flatten(tensors: dict[str, Tensor]) -> None:
         for each, tensor in tensors.items():

@@ -17,7 +17,7 @@ from intrafusion import (
     inspect,
     load,
 )
-from intrafusion.calibration import inversion
+from intrafusion.calibration.made import search
 from intrafusion.channels import analyse
 from intrafusion.compensation import joint
 from intrafusion.report import Progress
@@ -98,7 +98,7 @@ def test_the_report_tells_what_happened() -> None:
 def test_the_report_tells_what_was_asked_for_and_what_was_done(
     asked: str, done: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inversion, "STEPS", 20)
+    monkeypatch.setattr(search, "STEPS", 20)
     monkeypatch.setattr(joint, "STEPS", joint.FEWEST_STEPS)
     data = samples(64) if asked == "calibration" else None
     compensation = "none" if asked == "none" else "auto"

@@ -1,0 +1,77 @@
+"""Samples of whose classes a classifier is sure, as many of each.
+
+Without batch norms it remembers nothing of what its data is like, but it is sure of what it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from intrafusion.calibration.made.inputs import has_real
+from intrafusion.calibration.made.kind import SCALES, rows_wanted
+from intrafusion.calibration.made.search import Aim, Distance, Searched
+from intrafusion.channels.walk import Walk
+from intrafusion.program import Program
+from intrafusion.program.precision import is_real
+
+SURE = 0.1
+"""Cross-entropy at which a network counts as sure of all its classes."""
+
+
+class Classes(Searched):
+    """The network is sure of the class of each sample, and every class has as many.
+
+    Large noise makes a network sure of anything, so the least size at which a search gets there is
+    taken.
+    """
+
+    name = "classes"
+    above = 8.0
+    loss = (
+        "no batch norm says what they are like: they were made so that the network is sure of "
+        "their classes. A few unlabelled samples preserve more."
+    )
+
+    def fits(self, program: Program) -> bool:
+        scores = program.outputs(*program.example_inputs)[0]
+        scored = is_real(scores) and scores.dim() == 2 and scores.shape[1] > 1
+        return has_real(program) and scored
+
+    def wanted(self, walked: Walk) -> int:
+        return rows_wanted(walked)
+
+    def aim(self, program: Program) -> Aim:
+        return Sure(program)
+
+    def size(self, program: Program, of_noise: Distance, after_a_search: Distance) -> float:
+        found: dict[float, float] = {}
+        for scale in SCALES:
+            found[scale] = after_a_search(scale)
+            if found[scale] < SURE:
+                return scale
+        return min(found, key=found.__getitem__)
+
+
+class Sure(Aim):
+    """The distance is the cross-entropy of the scores."""
+
+    def __init__(self, program: Program) -> None:
+        self._network = program.network().requires_grad_(requires_grad=False)
+
+    def distance(self, inputs: Sequence[Tensor]) -> Tensor:
+        scores: Tensor = self._network(*inputs)[0]
+        wanted = shuffled_classes(len(scores), scores.shape[1]).to(scores.device)
+        return torch.nn.functional.cross_entropy(scores, wanted)
+
+
+def shuffled_classes(samples: int, classes: int) -> Tensor:
+    """(samples,) as many of each class, in an order that is random and always the same.
+
+    In a regular order the samples that a refit holds out, one in so many, would be of some
+    classes, and the others that it learns from of the rest.
+    """
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
+    return order * classes // samples
