@@ -25,7 +25,7 @@ Step = Literal[
     "save",
 ]
 
-MadeFrom = Literal["statistics", "written", "classes", "apart", "noise"]
+MadeFrom = Literal["statistics", "written", "classes", "noise"]
 """What samples were made from; see `CompensationReport`."""
 
 
@@ -203,7 +203,7 @@ class CompensationReport(ReportModel):
         description=(
             "With `inversion`, what the samples are: inputs under which the batch norms see the "
             "`statistics` they remember; text that a language model has `written` itself; inputs "
-            "that make a classifier sure of its `classes`; inputs whose outputs lie far `apart`; "
+            "that make a classifier sure of its `classes`; "
             "or, where the network says nothing of its data, `noise` and random ids. The first "
             "preserve most, the last least."
         ),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from intrafusion.calibration.made.apart import Apart
 from intrafusion.calibration.made.classes import Classes
 from intrafusion.calibration.made.inputs import kept
 from intrafusion.calibration.made.kind import FEWEST, Kind
@@ -22,7 +21,7 @@ from intrafusion.calibration.made.written import Written
 from intrafusion.program import Program
 from intrafusion.report import MadeFrom
 
-KINDS: tuple[Kind, ...] = (Statistics(), Written(), Classes(), Apart(), Noise())
+KINDS: tuple[Kind, ...] = (Statistics(), Written(), Classes(), Noise())
 """The first that fits a network is made: what says more of its data stands first."""
 
 _KEPT = (

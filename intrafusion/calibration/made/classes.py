@@ -46,7 +46,7 @@ class Classes(Searched):
     def aim(self, program: Program) -> Aim:
         return Sure(program)
 
-    def size(self, program: Program, of_noise: Distance, after_a_search: Distance) -> float:
+    def size(self, of_noise: Distance, after_a_search: Distance) -> float:
         found: dict[float, float] = {}
         for scale in SCALES:
             found[scale] = after_a_search(scale)

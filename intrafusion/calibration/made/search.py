@@ -56,7 +56,7 @@ class Searched(Kind):
         """What the samples are to bring about in `program`."""
 
     @abstractmethod
-    def size(self, program: Program, of_noise: Distance, after_a_search: Distance) -> float:
+    def size(self, of_noise: Distance, after_a_search: Distance) -> float:
         """The size among `SCALES` of inputs like those that the network knows."""
 
     def passes(self, program: Program) -> int:
@@ -74,7 +74,7 @@ class Searched(Kind):
         def few(scale: float) -> list[Input]:
             return drawn(program, FEWEST, scale, seed)
 
-        scale = self.above * self.size(program, of_noise, after_a_search)
+        scale = self.above * self.size(of_noise, after_a_search)
         samples, distance = descend(aim, drawn(program, count, scale, seed), STEPS, progress)
         return Made(samples, distance if self.told else None)
 

@@ -40,7 +40,7 @@ class Statistics(Searched):
     def aim(self, program: Program) -> Aim:
         return Remembered(program)
 
-    def size(self, program: Program, of_noise: Distance, after_a_search: Distance) -> float:
+    def size(self, of_noise: Distance, after_a_search: Distance) -> float:
         # Noise that is too small is near and leads nowhere: larger ones are searched from too.
         first = SCALES.index(min(SCALES, key=of_noise))
         return min(SCALES[first : first + TRIED], key=after_a_search)
