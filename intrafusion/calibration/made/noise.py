@@ -19,7 +19,7 @@ from intrafusion.channels.walk import Walk
 from intrafusion.program import Program
 from intrafusion.program.precision import is_real
 
-ABOVE = 4.0
+ABOVE = 16.0
 """Noise is so many times as large as the least of which half as much differs as ever does."""
 
 
