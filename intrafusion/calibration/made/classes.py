@@ -8,17 +8,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from intrafusion.calibration.made.inputs import has_real
 from intrafusion.calibration.made.kind import SCALES, rows_wanted
 from intrafusion.calibration.made.search import Aim, Distance, Searched
 from intrafusion.channels.walk import Walk
 from intrafusion.program import Program
+from intrafusion.program.nodes import name_of
 from intrafusion.program.precision import is_real
 
 SURE = 0.1
 """Cross-entropy at which a network counts as sure of all its classes."""
+
+SCORING = frozenset(
+    ["linear", "addmm", "mm", "matmul", "einsum", "convolution", "softmax", "log_softmax"]
+)
+"""What gives scores. What comes out of a norm or a ReLU are more likely features: a network with
+its head cut off. To take these for scores costs far more than noise does for a classifier (see
+docs/method-notes.md)."""
+
+_PASSING = frozenset(
+    [
+        *("add", "sub", "mul", "div", "clone", "mean", "adaptive_avg_pool2d", "avg_pool2d"),
+        *("reshape", "squeeze", "unsqueeze", "select", "slice", "permute", "transpose"),
+    ]
+)
+"""Scores are still scores after these, where they meet other scores, parameters or numbers."""
 
 
 class Classes(Searched):
@@ -38,7 +54,7 @@ class Classes(Searched):
     def fits(self, program: Program) -> bool:
         scores = program.outputs(*program.example_inputs)[0]
         scored = is_real(scores) and scores.dim() == 2 and scores.shape[1] > 1
-        return has_real(program) and scored
+        return has_real(program) and scored and _gives_scores(program)
 
     def wanted(self, walked: Walk) -> int:
         return rows_wanted(walked)
@@ -65,6 +81,19 @@ class Sure(Aim):
         scores: Tensor = self._network(*inputs)[0]
         wanted = shuffled_classes(len(scores), scores.shape[1]).to(scores.device)
         return torch.nn.functional.cross_entropy(scores, wanted)
+
+
+def _gives_scores(program: Program) -> bool:
+    """Whether the first output of `program` may be scores, by what it is computed with."""
+    (output,) = program.graph.find_nodes(op="output")
+    return _are_scores(output.all_input_nodes[0])
+
+
+def _are_scores(node: fx.Node) -> bool:
+    sources = [source for source in node.all_input_nodes if source.op != "get_attr"]
+    if name_of(node) in _PASSING and sources:
+        return all(map(_are_scores, sources))
+    return name_of(node) in SCORING
 
 
 def shuffled_classes(samples: int, classes: int) -> Tensor:

@@ -168,3 +168,17 @@ def test_outputs_that_are_all_alike_differ_by_nothing() -> None:
     assert share_differing([torch.full((5, 3), 2.0), torch.zeros(5, dtype=torch.int64)]) == 0
     assert share_differing([torch.tensor([[1.0], [-1.0]])]) == 1
     assert share_differing([torch.full((5, 3), torch.nan)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "made_from"),
+    [
+        (nn.Linear(8, 8), "classes"),
+        (nn.Sequential(nn.Linear(8, 8), nn.Softmax(1)), "classes"),
+        (nn.ReLU(), "noise"),
+        (nn.LayerNorm(8), "noise"),
+    ],
+)
+def test_what_comes_out_of_no_layer_are_features(head: nn.Module, made_from: str) -> None:
+    network = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 8), head)
+    assert made_for(network, (torch.zeros(2, 6),))[1].made_from == made_from
