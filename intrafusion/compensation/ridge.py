@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,9 +60,10 @@ def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Soluti
     """Fit W and b so that W U + b is close to Y, and W to `prior` where the data say nothing.
 
     All moments are centred when there is an intercept; they are summed in blocks, in float64,
-    and factored by Cholesky. Where a ReLU reads the output alone, an output in its flat part is
-    as good as the wanted one there, so wanted values are replaced by predicted ones wherever
-    both are flat, and W is solved for again with the same factor.
+    and factored by Cholesky. Where there are fewer rows than inputs, the same comes from the rows'
+    products with each other, which are smaller. Where a ReLU reads the output alone, an output in
+    its flat part is as good as the wanted one there, so wanted values are replaced by predicted
+    ones wherever both are flat, and W is solved for again with the same factor.
 
     Args:
         rows: the samples.
@@ -72,19 +74,13 @@ def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Soluti
     read = rows.read
     mean_read = read.double().mean(0) if intercept else torch.zeros_like(read[0]).double()
     read = read - mean_read.to(read)
-    covariance = _product(read, read)
-    strength = ridge * covariance.diagonal(dim1=1, dim2=2).mean(1)
-    # A constant input says nothing about W: only the offset is wrong.
-    strength = torch.where(strength > 0, strength, torch.ones_like(strength))
-    covariance.diagonal(dim1=1, dim2=2).add_(strength[:, None])
-    factor = _factored(covariance)
-    pull = strength[:, None, None] * prior.to(covariance)
+    few = len(read) < read.shape[2]
+    weights = _weights_of_few(read, prior, ridge) if few else _weights(read, prior, ridge)
 
     def fit(wanted: Tensor) -> Solution:
         mean_wanted = wanted.double().mean(0)
         centred = wanted - mean_wanted.to(wanted) if intercept else wanted
-        cross = _product(centred.reshape(len(centred), *prior.shape[:2]), read)
-        weight = torch.cholesky_solve((cross + pull).mT, factor).mT
+        weight = weights(centred.reshape(len(centred), *prior.shape[:2]))
         offset = mean_wanted - _by_part(mean_read[None], weight)[0]
         return Solution(weight, offset if intercept else None)
 
@@ -92,6 +88,48 @@ def solve(rows: Rows, prior: Tensor, ridge: float, *, intercept: bool) -> Soluti
     for _ in range(FLAT_ROUNDS if _has_flat_part(rows) else 0):
         solution = fit(_relaxed(rows, solution(rows.read)))
     return solution
+
+
+Weights = Callable[[Tensor], Tensor]
+"""From what is wanted, centred (rows, g, o), to W (g, o, d)."""
+
+
+def _weights(read: Tensor, prior: Tensor, ridge: float) -> Weights:
+    """The solve by the moments of what is read, centred (rows, g, d): matrices of d × d."""
+    covariance = _product(read, read)
+    strength = _strength(covariance.diagonal(dim1=1, dim2=2).mean(1), ridge)
+    covariance.diagonal(dim1=1, dim2=2).add_(strength[:, None])
+    factor = _factored(covariance)
+    pull = strength[:, None, None] * prior.to(covariance)
+    return lambda wanted: torch.cholesky_solve((_product(wanted, read) + pull).mT, factor).mT
+
+
+def _weights_of_few(read: Tensor, prior: Tensor, ridge: float) -> Weights:
+    """The same where there are fewer rows r than inputs d: matrices of r × r and r × d.
+
+    With the rows U and E = Y − U W₀ᵀ, W = W₀ + Eᵀ (U Uᵀ + r λ̄ I)⁻¹ U.
+    """
+    rows, own = read.transpose(0, 1).double(), prior.double()
+    kernel = rows @ rows.mT
+    total = kernel.diagonal(dim1=1, dim2=2).sum(1)
+    strength = _strength(total / rows.shape[1] / rows.shape[2], ridge)
+    kernel.diagonal(dim1=1, dim2=2).add_(rows.shape[1] * strength[:, None])
+    factor = _factored(kernel)
+
+    def weights(wanted: Tensor) -> Tensor:
+        missing = wanted.transpose(0, 1) - rows @ own.mT
+        return torch.baddbmm(own, torch.cholesky_solve(missing, factor).mT, rows)
+
+    return weights
+
+
+def _strength(variance: Tensor, ridge: float) -> Tensor:
+    """λ̄ (g,) from the mean variance of each part's inputs.
+
+    A constant input says nothing about W: only the offset is wrong.
+    """
+    strength = ridge * variance
+    return torch.where(strength > 0, strength, torch.ones_like(strength))
 
 
 def residual(rows: Rows, solution: Solution) -> float:

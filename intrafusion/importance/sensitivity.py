@@ -8,9 +8,9 @@ its units, and the second moment of their gradients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -42,9 +42,26 @@ class Sensed:
     sensitivity: Tensor
 
 
+@dataclass(frozen=True)
+class SensedRows:
+    """The same where there are few rows and many units: C = A·Aᵀ and M = G·Gᵀ.
+
+    Attributes:
+        activations: A (n, r), centred.
+        gradients: G (n, s).
+    """
+
+    activations: Tensor
+    gradients: Tensor
+
+    def moments(self) -> Sensed:
+        """C and M."""
+        return Sensed(self.activations @ self.activations.T, self.gradients @ self.gradients.T)
+
+
 def sense(
     analysis: Analysis, samples: Sequence[Tensor], seed: int = 0
-) -> Iterator[tuple[Group, tuple[Sensed, ...]]]:
+) -> Iterator[tuple[Group, tuple[Sensed | SensedRows, ...]]]:
     """Run the program forward and backward over `samples`, some at a time.
 
     M is estimated as the mean of g·gᵀ, g being the gradient of a random combination of the
@@ -138,16 +155,17 @@ def _scale(output: Tensor) -> Tensor:
 
 
 class _Sums:
-    """The moments of one reading while the batches go by."""
+    """The moments of one reading while the batches go by.
+
+    They stay rows for as long as these are smaller than the two matrices they come to.
+    """
 
     def __init__(self, units: int, device: torch.device) -> None:
-        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
-        self.rows = 0
-        self.values, self.products, self.gradients = (
-            zeros(units),
-            zeros(units, units),
-            zeros(units, units),
-        )
+        self.units, self.rows = units, 0
+        self.values = torch.zeros(units, dtype=torch.float64, device=device)
+        self.held: list[Tensor] = []
+        self.slopes: list[Tensor] = []
+        self.moments: Sensed | None = None
 
     def add(
         self,
@@ -163,15 +181,37 @@ class _Sums:
         picked = torch.randperm(places, generator=generator)[:rows].to(held.device)
         held = held[:, :, picked].flatten(1).double()
         self.rows += held.shape[1]
-        self.products.addmm_(held, held.T)
         self.values += held.sum(1)
+        self.held.append(held)
+        scale = math.sqrt(places / len(picked) / len(gradients))
         for gradient in gradients:
             slopes = reading.of(gradient).flatten(2)[:, :, picked].flatten(1).double()
-            share = places / len(picked) / len(gradients)
-            self.gradients.addmm_(slopes, slopes.T, alpha=share)
+            self.slopes.append(slopes.mul_(scale))
+        if sum(part.shape[1] for part in (*self.held, *self.slopes)) > 2 * self.units:
+            self._multiply()
 
-    def sensed(self, samples: int) -> Sensed:
+    def _multiply(self) -> None:
+        """Turn rows into moments."""
+        if self.moments is None:
+            products = self.values.new_zeros(self.units, self.units)
+            self.moments = Sensed(products, products.clone())
+        for parts, total in (
+            (self.held, self.moments.covariance),
+            (self.slopes, self.moments.sensitivity),
+        ):
+            for part in parts:
+                total.addmm_(part, part.T)
+            parts.clear()
+
+    def sensed(self, samples: int) -> Sensed | SensedRows:
         """What the sums come to, which are used up."""
         mean = self.values / self.rows
-        covariance = self.products.div_(self.rows).addr_(mean, mean, alpha=-1)
-        return Sensed(covariance, self.gradients.div_(samples))
+        if self.moments is None:
+            activations, gradients = torch.cat(self.held, 1), torch.cat(self.slopes, 1)
+            return SensedRows(
+                activations.sub_(mean[:, None]).div_(math.sqrt(self.rows)),
+                gradients.div_(math.sqrt(samples)),
+            )
+        self._multiply()
+        covariance = self.moments.covariance.div_(self.rows).addr_(mean, mean, alpha=-1)
+        return Sensed(covariance, self.moments.sensitivity.div_(samples))

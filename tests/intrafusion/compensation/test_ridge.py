@@ -82,3 +82,15 @@ def test_a_dead_channel_keeps_its_prior() -> None:
     solution = solve(Rows(read, draw(100, 2, seed=2)), prior[:, None], 1e-3, intercept=True)
     torch.testing.assert_close(solution.weight[1, 0].float(), prior[1])
     assert bool(torch.isfinite(solution.weight).all())
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_few_rows_give_what_the_same_rows_many_times_give(parts: int, intercept: bool) -> None:
+    read, prior = draw(9, parts, 12) + 1, draw(parts, 4, 12, seed=1)
+    few = Rows(read, draw(9, parts * 4, seed=2), low=0.0)
+    many = Rows(read.repeat(5, 1, 1), few.wanted.repeat(5, 1), low=0.0)
+    found, expected = (solve(rows, prior, 0.1, intercept=intercept) for rows in (few, many))
+    torch.testing.assert_close(found.weight, expected.weight, rtol=1e-5, atol=1e-5)
+    if intercept:
+        torch.testing.assert_close(found.bias, expected.bias, rtol=1e-5, atol=1e-5)

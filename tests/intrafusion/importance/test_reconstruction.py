@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from intrafusion import batches
 from intrafusion.importance.context import criterion_named
-from intrafusion.importance.sensitivity import Sensed, sense
+from intrafusion.importance.sensitivity import Sensed, SensedRows, sense
 from intrafusion.importance.subset import select
 from tests.intrafusion.importance.networks import context_of, two_layers
 
@@ -48,6 +48,32 @@ def test_every_pick_is_the_best_and_the_errors_are_what_is_left() -> None:
         )
 
 
+def test_rows_are_selected_from_as_their_moments_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    places = [
+        SensedRows(*(torch.randn(30, r, generator=generator).double() for r in (rank, 2 * rank)))
+        for rank in (4, 9)
+    ]
+    by_moments = select([place.moments() for place in places])
+    by_rows = select(places)
+    # The last of nine picks is between units that rebuild alike, and rounding decides.
+    assert by_rows.order[:8].tolist() == by_moments.order[:8].tolist()
+    torch.testing.assert_close(by_rows.errors[:9], by_moments.errors[:9])
+    assert by_rows.errors[9] < 1e-9 * by_rows.errors[0]
+
+
+def test_few_samples_of_many_units_stay_rows() -> None:
+    samples = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(nn.Linear(6, 50), nn.ReLU(), nn.Linear(50, 3))
+    context = context_of(network, (1, 6), samples)
+    ((_, (few,)),) = sense(context.analysis, (samples,))
+    assert isinstance(few, SensedRows)
+    ((_, (many,)),) = sense(context.analysis, (samples.repeat(5, 1),))
+    assert isinstance(many, Sensed)
+    # The same samples five times have the same covariance.
+    torch.testing.assert_close(few.moments().covariance, many.covariance)
+
+
 def test_nothing_is_left_once_the_rank_is_reached() -> None:
     selection = select([random_place(12, 5, 0)])
     assert selection.errors[5] < 1e-6 * selection.errors[0]
@@ -75,6 +101,7 @@ def test_sensitivity_is_the_gauss_newton_matrix_of_a_linear_layer() -> None:
     samples = torch.randn(4000, 6)
     context = context_of(network, (1, 6), samples)
     ((_, (place,)),) = sense(context.analysis, (samples,))
+    assert isinstance(place, Sensed)
     with torch.no_grad():
         hidden = network[:2](samples).double()
         variance = network(samples).double().var(correction=0) * 3
@@ -90,6 +117,8 @@ def test_batches_of_samples_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ((_, (whole,)),) = sense(context.analysis, (samples,))
     monkeypatch.setattr(batches, "BATCH_BYTES", 1)
     ((_, (parts,)),) = sense(context.analysis, (samples,))
+    assert isinstance(whole, Sensed)
+    assert isinstance(parts, Sensed)
     torch.testing.assert_close(whole.covariance, parts.covariance)
     ratio = parts.sensitivity.trace() / whole.sensitivity.trace()
     assert 0.7 < ratio < 1.4
