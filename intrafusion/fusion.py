@@ -22,8 +22,8 @@ from torch import Tensor
 from intrafusion.channels import Analysis, Binding, Group, Role
 from intrafusion.channels.slices import strips, unit_copies
 
-STRIP = 1024
-"""About so many columns of a parameter are worked on at a time."""
+STRIP = 1 << 21
+"""About so many numbers of a parameter are worked on at a time."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ def unit_copies(tensor: Tensor, binding: Binding) -> Tensor:
     return lines.reshape(*binding.index.shape, *lines.shape[1:])
 
 
-def strips(tensor: Tensor, dim: int, columns: int) -> Iterator[Tensor]:
-    """Views that `tensor` is made up of, each as long along `dim` and about `columns` wide.
+def strips(tensor: Tensor, dim: int, numbers: int) -> Iterator[Tensor]:
+    """Views that `tensor` is made up of, each as long along `dim`, of about so many numbers.
 
     Work on one after the other needs little memory, and finds what it made before in the cache.
     """
@@ -37,5 +37,5 @@ def strips(tensor: Tensor, dim: int, columns: int) -> Iterator[Tensor]:
         yield tensor
         return
     other = 1 if dim == 0 else 0
-    line = math.prod(size for d, size in enumerate(tensor.shape) if d not in (dim, other))
-    yield from torch.split(tensor, max(1, columns // max(1, line)), dim=other)
+    line = math.prod(size for d, size in enumerate(tensor.shape) if d != other)
+    yield from torch.split(tensor, max(1, numbers // max(1, line)), dim=other)

@@ -58,7 +58,7 @@ def remove(
         if not alive[atoms.start : atoms.stop].all()
     }
     sizes = Sizes(analysis.walk.values, alive)
-    shrunk = {name: _cut(tensor, name, staying) for name, tensor in source.items()}
+    shrunk = {name: _cut(source, name, staying) for name in source}
     try:
         graph, twins = _resized(program, sizes)
         shrunk.update({n: t.to(program.device) for n, t in sizes.constants.items()})
@@ -73,8 +73,11 @@ def remove(
     return result
 
 
-def _cut(tensor: Tensor, name: str, staying: Mapping[tuple[str, int], Tensor]) -> Tensor:
-    """`tensor` without what does not stay."""
+def _cut(
+    source: Mapping[str, Tensor], name: str, staying: Mapping[tuple[str, int], Tensor]
+) -> Tensor:
+    """A tensor of `source` without what does not stay."""
+    tensor = source[name]  # the only reference, where it was made for this
     for dim in range(tensor.dim()):
         if (positions := staying.get((name, dim))) is not None:
             tensor = tensor.index_select(dim, positions.to(tensor.device))

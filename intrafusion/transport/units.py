@@ -74,5 +74,5 @@ def units_of(group: Group, tensors: Mapping[str, Tensor], trainable: Set[str]) -
 
 def _blocks(tensor: Tensor, binding: Binding) -> Iterator[Tensor]:
     """What `tensor` holds for each unit, (n, …), in float32 and not too much at once."""
-    for strip in strips(tensor, binding.dim, DIMENSIONS // binding.index.shape[1]):
+    for strip in strips(tensor, binding.dim, DIMENSIONS * len(binding.index)):
         yield unit_rows(strip, binding).float()
