@@ -32,3 +32,5 @@ def test_a_parameter_of_100m_elements_is_held_less_than_three_times() -> None:
     row = in_own_process(partial(measure_memory, "matrix of 100M"), LIMIT_SECONDS)
     assert row.model_bytes > 400_000_000
     assert row.load <= row.removal < 3
+    assert row.compress is not None
+    assert row.compress < 3
