@@ -18,6 +18,9 @@ from intrafusion.channels.walk import Value, walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 
+LINES_OF = 1 << 21
+"""Tensors are cut so many numbers at a time."""
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -77,11 +80,25 @@ def _cut(
     source: Mapping[str, Tensor], name: str, staying: Mapping[tuple[str, int], Tensor]
 ) -> Tensor:
     """A tensor of `source` without what does not stay."""
-    tensor = source[name]  # the only reference, where it was made for this
-    for dim in range(tensor.dim()):
-        if (positions := staying.get((name, dim))) is not None:
-            tensor = tensor.index_select(dim, positions.to(tensor.device))
-    return tensor
+    tensor = source[name]
+    left = {
+        dim: staying[name, dim].to(tensor.device)
+        for dim in range(tensor.dim())
+        if (name, dim) in staying
+    }
+    if not left:
+        return tensor
+    shape = [len(left[dim]) if dim in left else size for dim, size in enumerate(tensor.shape)]
+    cut = tensor.new_empty(shape)
+    # Some lines at a time, so that no tensor is held that is cut along one dimension only.
+    first, positions = left.popitem()
+    lines = max(1, LINES_OF // max(1, tensor.numel() // tensor.shape[first]))
+    for start in range(0, len(positions), lines):
+        part = tensor.index_select(first, positions[start : start + lines])
+        for dim, others in left.items():
+            part = part.index_select(dim, others)
+        cut.narrow(first, start, part.shape[first]).copy_(part)
+    return cut
 
 
 def check(analysis: Analysis, alive: Flags, result: Removal) -> None:
