@@ -18,7 +18,7 @@ from intrafusion.channels.walk import Value, walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 
-LINES_OF = 1 << 21
+AT_A_TIME = 1 << 21
 """Tensors are cut so many numbers at a time."""
 
 
@@ -92,7 +92,7 @@ def _cut(
     cut = tensor.new_empty(shape)
     # Some lines at a time, so that no tensor is held that is cut along one dimension only.
     first, positions = left.popitem()
-    lines = max(1, LINES_OF // max(1, tensor.numel() // tensor.shape[first]))
+    lines = max(1, AT_A_TIME // max(1, tensor.numel() // tensor.shape[first]))
     for start in range(0, len(positions), lines):
         part = tensor.index_select(first, positions[start : start + lines])
         for dim, others in left.items():
