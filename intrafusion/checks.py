@@ -92,7 +92,7 @@ def no_sample_warnings(
     """What there is to say of a compression that had little to correct its layers by."""
     if asked.compensation != "auto" or not METHODS[asked.method].compensated:
         return []
-    if compensation.made_from is not None:
+    if compensation.mode == "inversion" and compensation.made_from is not None:
         loss = inversion.loss_of(program, compensation.made_from)
         return [f"No samples were given, and {loss}"] if loss else []
     if compensation.mode != "none":

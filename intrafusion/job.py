@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
+import torch
 from torch import Tensor
 
 from intrafusion.budget.allocator import need_of_allocation
@@ -17,7 +17,7 @@ from intrafusion.methods import METHODS, Method
 from intrafusion.program import Program
 from intrafusion.program.precision import wide, widened
 from intrafusion.report import CompensationReport
-from intrafusion.spec import CompressionSpec
+from intrafusion.spec import Compensation, CompressionSpec
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Job:
     refit_on: Samples | None
     judged_on: Dataset | None
     clock: Clock
+
+    @property
+    def makes_samples(self) -> bool:
+        """Whether the network has to make samples, alone or beside those given."""
+        return self.spec.compensation in ("inversion", "both")
 
 
 @dataclass(frozen=True)
@@ -74,19 +79,19 @@ def job_of(
     judged_on = None
     if spec.limit is not None:
         given, judged_on = judges(spec.limit[0], given, measured_on)
-    if spec.compensation == "calibration" and given is None:
+    if spec.compensation in ("calibration", "both") and given is None:
         raise IntraFusionError(
             ErrorCode.DATASET_TOO_SMALL,
-            "compensation 'calibration' needs calibration samples, and there are none.",
+            f"compensation {spec.compensation!r} needs calibration samples, and there are none.",
             "Give a calibration set, or choose compensation 'auto', 'inversion' or 'none'.",
         )
-    if spec.compensation == "inversion" and (obstacle := inversion.obstacle(program)):
+    if spec.compensation in ("inversion", "both") and (obstacle := inversion.obstacle(program)):
         raise IntraFusionError(
             ErrorCode.INVALID_SPEC,
-            f"compensation 'inversion' cannot make samples, because {obstacle}.",
+            f"compensation {spec.compensation!r} cannot make samples, because {obstacle}.",
             "Give a calibration set, or choose compensation 'auto' or 'none'.",
         )
-    spec = _decided(program, spec, samples=given is not None)
+    spec = _decided(program, spec, samples=0 if given is None else len(given))
     criterion = criterion_named(spec.importance)
     inputs = None if given is None else tuple(wide(x) for x in given.inputs)
     labels = None if given is None else given.labels
@@ -100,33 +105,43 @@ def job_of(
             samples=given is not None or spec.compensation == "inversion",
             labels=labels is not None,
         )
-    refit_on = None  # with `inversion` made later, once it is known that there is work to do
-    if spec.compensation == "calibration" and inputs is not None:
-        refit_on = Samples(inputs, CompensationReport(mode="calibration", samples=len(inputs[0])))
+    refit_on = None  # what is made is made later, once it is known that there is work to do
+    if spec.compensation in ("calibration", "both") and inputs is not None:
+        report = CompensationReport(mode=spec.compensation, samples=len(inputs[0]))
+        refit_on = Samples(inputs, report)
     return Job(
         program, spec, METHODS[spec.method], criterion, inputs, labels, refit_on, judged_on, clock
     )
 
 
-def with_inverted_samples(job: Job) -> Job:
-    """`job` with samples made by the program itself, also to look at where none were given."""
+def with_made_samples(job: Job) -> Job:
+    """`job` with samples made by the program itself, beside those that there are to refit on.
+
+    They are also looked at, unless there are others or these have labels to be looked at with.
+    """
     with job.clock.step("synthesise"):
         made = inversion.invert(widened(job.program), seed=job.spec.seed, progress=job.clock.report)
+    samples, given = made.samples, job.refit_on
+    if given is not None:
+        samples = tuple(torch.cat(each) for each in zip(given.inputs, made.samples, strict=True))
     report = CompensationReport(
-        mode="inversion",
+        mode=job.spec.compensation,
         made_from=made.made_from,
-        samples=len(made.samples[0]),
+        samples=len(samples[0]),
+        made=len(made.samples[0]),
         statistics_error=made.statistics_error,
     )
-    inputs = made.samples if job.inputs is None else job.inputs
-    return replace(job, inputs=inputs, refit_on=Samples(made.samples, report))
+    looked_at = job.inputs
+    if looked_at is None or (given is not None and job.criterion.needs != "labels"):
+        looked_at = samples
+    return replace(job, inputs=looked_at, refit_on=Samples(samples, report))
 
 
-def _decided(program: Program, spec: CompressionSpec, *, samples: bool) -> CompressionSpec:
+def _decided(program: Program, spec: CompressionSpec, *, samples: int) -> CompressionSpec:
     """`spec` with what `auto` stands for; `joint_steps` is left to the sizes of the programs."""
     compensation = spec.compensation
     if compensation == "auto":
-        compensation = _best_compensation(program, spec, samples=samples)
+        compensation = _best_compensation(program, spec, samples)
     refits = compensation != "none"
     rebuilds = (samples or refits) and spec.method != "intra-fusion-published"
     chosen = {
@@ -139,12 +154,10 @@ def _decided(program: Program, spec: CompressionSpec, *, samples: bool) -> Compr
     return spec.model_copy(update=open_)
 
 
-def _best_compensation(
-    program: Program, spec: CompressionSpec, *, samples: bool
-) -> Literal["calibration", "inversion", "none"]:
+def _best_compensation(program: Program, spec: CompressionSpec, samples: int) -> Compensation:
     if not METHODS[spec.method].compensated:
         return "none"
     if samples:
-        return "calibration"
+        return "both" if inversion.is_worth_adding(program, samples) else "calibration"
     possible = not inversion.obstacle(program) and inversion.is_affordable(program)
     return "inversion" if possible else "none"

@@ -33,7 +33,7 @@ from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse
 from intrafusion.importance.context import Context
 from intrafusion.inspection import group_report
-from intrafusion.job import Job, job_of, with_inverted_samples
+from intrafusion.job import Job, job_of, with_made_samples
 from intrafusion.methods import Task
 from intrafusion.planning import plan_of
 from intrafusion.program import Program
@@ -190,8 +190,8 @@ def _prepared(job: Job) -> tuple[Job, _View]:
     start = _look(job, widened(job.program))
     check_original(start.program, start.folded.program, job.inputs)
     check_any_selected(start.context.analysis, job.spec)
-    if job.spec.compensation == "inversion":
-        job = with_inverted_samples(job)
+    if job.makes_samples:
+        job = with_made_samples(job)
         start = replace(start, context=replace(start.context, samples=job.inputs))
     return job, start
 
@@ -318,7 +318,7 @@ def _refit_jointly(
             compressed,
             job.refit_on.inputs,
             steps=steps,
-            look_inside=compensation.mode == "inversion",
+            look_inside=compensation.made > 0,
             seed=job.spec.seed,
             progress=job.clock.report,
         )

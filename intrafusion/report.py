@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from intrafusion.spec import Budget, CompressionSpec, Size
+from intrafusion.spec import Budget, Compensation, CompressionSpec, Size
 
 Step = Literal[
     "load",
@@ -192,27 +192,28 @@ class InspectionReport(ReportModel):
 class CompensationReport(ReportModel):
     """How consumers were corrected after fusion."""
 
-    mode: Literal["calibration", "inversion", "none"] = Field(
+    mode: Compensation = Field(
         description=(
             "What consumers were refitted on: samples that were given (`calibration`), or made "
-            "from what the network itself knows of its data (`inversion`)."
+            "from what the network itself knows of its data (`inversion`), or `both`."
         )
     )
     made_from: MadeFrom | None = Field(
         default=None,
         description=(
-            "With `inversion`, what the samples are: inputs under which the batch norms see the "
+            "What the made samples are: inputs under which the batch norms see the "
             "`statistics` they remember; text that a language model has `written` itself; inputs "
             "that make a classifier sure of its `classes`; "
             "or, where the network says nothing of its data, `noise` and random ids. The first "
             "preserve most, the last least."
         ),
     )
-    samples: int = 0
+    samples: int = Field(default=0, description="How many there were, the made ones among them.")
+    made: int = Field(default=0, description="How many of the samples the network made itself.")
     statistics_error: float | None = Field(
         default=None,
         description=(
-            "With `inversion`: squared error of the batch norms' means and standard deviations "
+            "Of the made samples: squared error of the batch norms' means and standard deviations "
             "under the samples, relative to the variances, averaged. Far above 0.05 the samples "
             "resemble the data little. Null without batch norms."
         ),

@@ -15,6 +15,7 @@ from intrafusion.transport import TARGETS
 Share = Annotated[float, Field(gt=0, lt=1)]
 Mass = Literal["uniform", "importance", "softmax"]
 MethodName = Literal["intra-fusion", "intra-fusion-published", "prune"]
+Compensation = Literal["calibration", "both", "inversion", "none"]
 
 Size = Literal["parameters", "macs"]
 Cost = Literal["sparsity", Size]
@@ -191,17 +192,18 @@ class CompressionSpec(SpecModel):
             "`mean` where they are not."
         ),
     )
-    compensation: Literal["auto", "calibration", "inversion", "none"] = Field(
+    compensation: Literal["auto", Compensation] = Field(
         default="auto",
         description=(
             "How consumers are corrected after fusion. `calibration` refits them on the "
             "calibration samples; `inversion` on samples that the network itself is made to give: "
             "from what its batch norms remember of its training data, else text that a language "
             "model writes, inputs that make a classifier sure of its classes, or "
-            "noise and random ids (the report's `made_from` says which); "
+            "noise and random ids (the report's `made_from` says which); `both` on all of them; "
             "`none` rescales them by the variance the averaging lost. `auto` is `calibration` "
-            "where there are samples, else `inversion` where it is possible and a matter of "
-            "minutes, else `none`."
+            "where there are samples, or `both` where they are fewer than would be made (192 with "
+            "batch norms, up to 768 without), else `inversion`, else `none`. Samples are made "
+            "unasked only where that is a matter of minutes, and no noise beside real ones."
         ),
     )
     joint_steps: Annotated[int, Field(ge=0, le=100_000)] | None = Field(

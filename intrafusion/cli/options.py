@@ -218,7 +218,7 @@ Compensation = Annotated[
     typer.Option(
         "--compensation",
         help="What layers are refitted on after fusion: auto, calibration (samples), inversion "
-        "(samples made from the network itself) or none.",
+        "(samples made from the network itself), both or none.",
         rich_help_panel=_SPEC,
     ),
 ]

@@ -25,13 +25,13 @@ def state_dict() -> bytes:
     return bytes(save({k: v.contiguous() for k, v in build(NETWORK).state_dict().items()}))
 
 
-def inputs(count: int = 64) -> np.ndarray:
+def inputs(count: int = 192) -> np.ndarray:
     """Samples that fit the network."""
     found: np.ndarray = samples(count).numpy()
     return found
 
 
-def labels(count: int = 64) -> np.ndarray:
+def labels(count: int = 192) -> np.ndarray:
     """One class for each sample."""
     return np.arange(count) % CLASSES
 

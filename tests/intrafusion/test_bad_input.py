@@ -22,7 +22,6 @@ from intrafusion import (
     load,
     plan,
 )
-from intrafusion.calibration.made import search
 from tests.intrafusion.programs import example, program_of, relative_error
 from tests.networks import NETWORKS
 
@@ -97,11 +96,7 @@ def test_a_network_that_is_broken_itself_is_refused(
 
 @pytest.mark.parametrize("samples", [None, Dataset((example(64),))], ids=["no data", "data"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_norms_without_variance_give_numbers(
-    name: str, samples: Dataset | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search, "STEPS", 20)
-
+def test_norms_without_variance_give_numbers(name: str, samples: Dataset | None) -> None:
     def flatten(tensors: dict[str, Tensor]) -> None:
         for each, tensor in tensors.items():
             if each.endswith("running_var"):

@@ -17,7 +17,6 @@ from intrafusion import (
     inspect,
     load,
 )
-from intrafusion.calibration.made import search
 from intrafusion.channels import analyse
 from intrafusion.compensation import joint
 from intrafusion.report import Progress
@@ -91,6 +90,7 @@ def test_the_report_tells_what_happened() -> None:
     ("asked", "done"),
     [
         ("calibration", {"importance": "reconstruction", "allocation": "reconstruction"}),
+        ("both", {"importance": "reconstruction", "allocation": "reconstruction"}),
         ("inversion", {"importance": "reconstruction", "allocation": "reconstruction"}),
         ("none", {"importance": "l1", "allocation": "uniform", "producers": "mean"}),
     ],
@@ -98,9 +98,8 @@ def test_the_report_tells_what_happened() -> None:
 def test_the_report_tells_what_was_asked_for_and_what_was_done(
     asked: str, done: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "STEPS", 20)
     monkeypatch.setattr(joint, "STEPS", joint.FEWEST_STEPS)
-    data = samples(64) if asked == "calibration" else None
+    data = {"calibration": samples(64), "both": samples(8)}.get(asked)
     compensation = "none" if asked == "none" else "auto"
     spec = CompressionSpec(parameters=0.5, compensation=compensation)
     result = compress(program_of("vgg"), spec, data)
