@@ -149,37 +149,30 @@ def analyse(program: Program, *, whole_heads: bool = False) -> Analysis:
     return Analysis(program, groups, _frozen(record, units), record, units)
 
 
-class _Columns:
-    """The parameter dimensions that atoms stand for, in the order of the atoms."""
-
-    def __init__(self, record: Walk, units: Units) -> None:
-        self.names = list(record.ranges)
-        self.starts = np.array([atoms.start for atoms in record.ranges.values()], np.int64)
-        self.of_run = np.searchsorted(self.starts, units.runs.first, side="right") - 1
-        """For each run its column; -1 for that of the frozen atom."""
-
-
 def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
-    columns = _Columns(record, units)
-    free = np.flatnonzero((units.cause == FREE) & (columns.of_run >= 0))
+    columns = list(record.ranges)
+    start = np.array([atoms.start for atoms in record.ranges.values()], np.int64)
+    free = np.flatnonzero((units.cause == FREE) & (units.column >= 0))
     # Unit by unit and, as atoms are numbered, column by column.
     free = free[np.argsort(units.first[free], kind="stable")]
-    unit, column = units.first[free], columns.of_run[free]
-    way = np.zeros_like(free)
+    unit, column = units.first[free], units.column[free]
+    sort = column
     repeated = unit[1:][(np.diff(unit) | np.diff(column)) == 0]
     if record.parts or len(repeated):
-        way = ways(units, columns.of_run, repeated)[free]
+        way = ways(units, repeated)[free]
         # What goes the same way stands together, place by place in the same order everywhere.
-        order = np.lexsort((units.place[free], way, column, unit))
-        free, unit, column, way = free[order], unit[order], column[order], way[order]
+        sort = column * (1 + way.max(initial=0)) + way
+        order = np.lexsort((units.place[free], sort, unit))
+        free, unit, column, sort = free[order], unit[order], column[order], sort[order]
     starts = units.runs.first[free]
     length = units.runs.length[free]
-    position = starts - columns.starts[column]
+    position = starts - start[column]
     role = _roles(record)[starts]
     scalable = scalable_atoms(program.graph, record)
+    some = bool(scalable.any())
 
     found = []
-    for kind in _alike(unit, column * (1 + way.max(initial=0)) + way, starts):
+    for kind in _alike(unit, sort, starts):
         own = column[kind[0]]
         turns = [0, *((own[1:] != own[:-1]).nonzero()[0] + 1).tolist()]
         copies = [end - begin for begin, end in pairwise([*turns, len(own)])]
@@ -189,10 +182,10 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
             [
                 Binding(name, dim, _ROLES[code], places, scaled)
                 for (name, dim), code, places, scaled in zip(
-                    map(columns.names.__getitem__, own[turns].tolist()),
+                    map(columns.__getitem__, own[turns].tolist()),
                     role[kind[0, turns]].tolist(),
                     torch.from_numpy(index).split_with_sizes(copies, dim=1),
-                    _contracted(scalable, columns.starts[own], index, copies),
+                    _contracted(scalable if some else None, start[own], index, copies),
                     strict=True,
                 )
             ]
@@ -207,10 +200,12 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
 
 
 def _contracted(
-    scalable: Flags, starts: Integers, index: Integers, copies: list[int]
+    scalable: Flags | None, starts: Integers, index: Integers, copies: list[int]
 ) -> Sequence[Tensor]:
-    """Which atoms, at `index` (n, k) from `starts` (k,), are `scalable`, so many of k at a time."""
-    if scalable.any():
+    """Which atoms, at `index` (n, k) from `starts` (k,), are `scalable`, so many of k at a time;
+    None: no atom is.
+    """
+    if scalable is not None:
         return torch.from_numpy(scalable[starts + index]).split_with_sizes(copies, dim=1)
     # As nearly everywhere: no need to make thousands of them.
     none = {k: torch.zeros(len(index), k, dtype=torch.bool) for k in set(copies)}
@@ -271,9 +266,9 @@ def _distinctly_named(groups: list[Group], warnings: list[list[str]]) -> Iterato
 
 
 def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
-    columns = _Columns(record, units)
-    fixed = (units.cause != FREE) & (columns.of_run >= 0)
-    cause, column = units.cause[fixed], columns.of_run[fixed]
+    columns = list(record.ranges)
+    fixed = (units.cause != FREE) & (units.column >= 0)
+    cause, column = units.cause[fixed], units.column[fixed]
     # One number for a column and a cause; the least cause is `JOINED`.
     causes = len(record.freezes) - JOINED
     pairs, kind = np.unique(column * causes + cause - JOINED, return_inverse=True)
@@ -281,7 +276,7 @@ def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
     found: dict[tuple[str, int, str, str], int] = defaultdict(int)
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         number, why = pair // causes, pair % causes + JOINED
-        name, dim = columns.names[number]
+        name, dim = columns[number]
         if why == JOINED:
             found[name, dim, "", "it is joined with channels that are fixed"] += count
         elif not (freeze := record.freezes[why]).quiet:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from intrafusion.channels.components import components
 from intrafusion.channels.planes import FROZEN, Flags, Plane
 from intrafusion.channels.runs import Integers, Runs, joined, runs, stretches
 from intrafusion.channels.walk import Rect, Tie, Walk
@@ -50,6 +49,7 @@ class Units:
         cause: for each run which of the walk's freezes was the first to freeze its units, or
             `FREE`, or `JOINED`.
         parts: for each run a number that tells which of the walk's parts it is in; 0 for none.
+        column: for each run which of the walk's `ranges` it lies in, from 0; -1 for the frozen one.
     """
 
     runs: Runs
@@ -58,6 +58,7 @@ class Units:
     place: Integers
     cause: Integers
     parts: Integers
+    column: Integers
 
     @cached_property
     def unit(self) -> Integers:
@@ -93,6 +94,7 @@ def solve(walk: Walk) -> Units:
         place,
         solved.cause,
         parts[solved.runs.first],
+        columns[solved.runs.first],
     )
 
 
@@ -120,7 +122,7 @@ class _Solved:
 
     def joined_by(self, some: Flags) -> Integers:
         """For each run the number of what it is joined with by `some` of the meetings."""
-        return _components(len(self.runs.first), self.a[some], self.b[some])
+        return components(len(self.runs.first), self.a[some], self.b[some])
 
 
 def _solved(walk: Walk, columns: Integers, parts: Integers, ties: list[Tie]) -> _Solved:
@@ -130,14 +132,14 @@ def _solved(walk: Walk, columns: Integers, parts: Integers, ties: list[Tie]) -> 
     cause = _causes(walk, left, right)
     all_runs = runs([columns, cause, parts], met)
     tie, a, b = all_runs.within(met)
-    component = _components(len(all_runs.first), a, b)
+    component = components(len(all_runs.first), a, b)
     return _Solved(all_runs, tie, a, b, component, _first_cause(component, cause[all_runs.first]))
 
 
 def _columns_of_atoms(walk: Walk) -> Integers:
-    """For each atom the number of its parameter dimension, from 1 on; 0 for the frozen atom."""
+    """For each atom the number of its parameter dimension, from 0 on; -1 for the frozen atom."""
     sizes = [len(atoms) for atoms in walk.ranges.values()]
-    return np.repeat(np.arange(1 + len(sizes)), [1, *sizes])
+    return np.repeat(np.arange(-1, len(sizes)), [1, *sizes])
 
 
 def _causes(walk: Walk, a: Plane, b: Plane) -> Integers:
@@ -214,18 +216,10 @@ def _squared(solved: _Solved, rects: Sequence[Rect]) -> list[Rect]:
         if now and later:
             a, b = (joined(side) for side in zip(*map(_columns, now), strict=True))
             real = (a != FROZEN) & (b != FROZEN)
-            unit = _components(len(claimed), unit[a[real]], unit[b[real]])[unit]
+            unit = components(len(claimed), unit[a[real]], unit[b[real]])[unit]
         squared += now
         pending = later
     return squared
-
-
-def _components(count: int, a: Integers, b: Integers) -> Integers:
-    """For each of `count` things the number of its component, in the order of their first."""
-    # What scipy works with: it need not convert them.
-    ends = a.astype(np.int32), b.astype(np.int32)
-    edges = coo_array((np.ones(len(a)), ends), (count, count)).tocsr()
-    return connected_components(edges, directed=False)[1].astype(np.int64)
 
 
 def _is_square(units: Integers, rect: Rect) -> bool:

@@ -270,13 +270,15 @@ def _dtype(inputs: list[Value], args: Any, kwargs: Any) -> torch.dtype | None:
     """The dtype of a result: the one asked for, or else that of the first input, if that is a
     floating one that no other input changes; None: it takes more to tell.
     """
-    asked = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
-    if asked:
-        return asked[0]
+    for argument in (*args, *kwargs.values()):
+        if isinstance(argument, torch.dtype):
+            return argument
     first = inputs[0].dtype
-    others = [value.dtype for value in inputs if value.dtype is not first]
-    alone = not any(dtype.is_floating_point or dtype.is_complex for dtype in others)
-    return first if alone and first.is_floating_point else None
+    for value in inputs:
+        other = value.dtype
+        if other is not first and (other.is_floating_point or other.is_complex):
+            return None
+    return first if first.is_floating_point else None
 
 
 def values_in(arguments: Iterable[Any]) -> Iterator[Value]:

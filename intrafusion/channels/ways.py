@@ -20,10 +20,10 @@ _ROUNDS = 2
 """After how many ties it is asked whether what lies further away still tells runs apart."""
 
 
-def ways(units: Units, column: Integers, repeated: Integers) -> Integers:
+def ways(units: Units, repeated: Integers) -> Integers:
     """For each run a number: equal for runs whose atoms go the same way.
 
-    Those stand in the same `column` (runs,), are in the same of the walk's parts, and met, in
+    Those stand in the same column, are in the same of the walk's parts, and met, in
     the same operations and as the n-th, runs that go the same way: the classes of colour
     refinement (Weisfeiler and Leman 1968), with sums of random numbers for the multisets.
 
@@ -39,7 +39,7 @@ def ways(units: Units, column: Integers, repeated: Integers) -> Integers:
     number[chosen] = np.arange(len(chosen))
 
     random = np.random.default_rng(0)
-    colour = random.integers(2**62, size=1 + int(column.max(initial=0)))[column[chosen]]
+    colour = random.integers(2**62, size=1 + int(units.column.max()))[units.column[chosen]]
     colour += units.parts[chosen]
     met = _met(units.meetings, number, random)
     kinds, found = 0, -1
@@ -47,8 +47,9 @@ def ways(units: Units, column: Integers, repeated: Integers) -> Integers:
         found = kinds
         for _ in range(_ROUNDS):
             colour = _scrambled(colour + met @ _scrambled(colour))
-        _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
-        kinds = len(first)
+        ascending = np.sort(colour, kind="stable")  # the quickest, as many are equal
+        kinds = 1 + int(np.count_nonzero(np.diff(ascending)))
+    _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
     way = np.zeros_like(number)
     # By their first runs, so that the copies of a unit are in the same order in most columns.
     way[chosen] = 1 + first.argsort().argsort()[kind]

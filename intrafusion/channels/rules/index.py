@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,29 @@ def picked(walk: Walk, node: fx.Node, x: Value, dim: int, positions: Integers) -
     Where a channel stands several times along `dim`, as after a flatten, its places have to stay
     together and in order: only so the n-th place of one unit is like the n-th of another.
     """
-    planes = []
-    for plane in x.planes if len(positions) else ():
-        piece = plane
-        if plane.shape[dim] > 1:
-            if not _keeps_places(plane, dim, positions):
+    (planes,) = taken_apart(walk, node, x, dim, [positions])
+    return planes
+
+
+def taken_apart(
+    walk: Walk, node: fx.Node, x: Value, dim: int, pieces: Sequence[Integers]
+) -> list[Planes]:
+    """The same for several `pieces`, vectors of positions, each of which goes its own way."""
+    planes: list[list[Plane]] = [[] for _ in pieces]
+    for plane in x.planes:
+        lies_along = plane.shape[dim] > 1
+        # As it is nearly always: no channel stands there twice.
+        once = not lies_along or _stands_once(row(plane, dim))
+        for own, positions in zip(planes, pieces, strict=True):
+            if not len(positions):
+                continue
+            if not once and not _keeps_places(plane, dim, positions):
                 walk.freeze(plane, node, "it takes apart what one channel became")
                 continue
-            piece = compact(plane.take(positions, dim))
-        walk.part(piece)
-        planes.append(piece)
-    return tuple(planes)
+            piece = compact(plane.take(positions, dim)) if lies_along else plane
+            walk.part(piece)
+            own.append(piece)
+    return [tuple(own) for own in planes]
 
 
 def slice_scatter(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
@@ -87,14 +99,17 @@ def slice_scatter(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value)
     return planes
 
 
+def _stands_once(labels: Plane) -> bool:
+    """Whether no channel but the frozen one stands several times among `labels`."""
+    if (labels[1:] > labels[:-1]).all():
+        return True
+    ascending = np.sort(labels)
+    return bool(((ascending[1:] > ascending[:-1]) | (ascending[1:] == FROZEN)).all())
+
+
 def _keeps_places(plane: Plane, dim: int, positions: Integers) -> bool:
     labels = row(plane, dim)
-    if (labels[1:] > labels[:-1]).all():
-        return True  # as it is nearly always: no channel stands there twice
     labels = np.where(labels == FROZEN, -1 - np.arange(len(labels)), labels)
-    ascending = np.sort(labels)
-    if (ascending[1:] > ascending[:-1]).all():
-        return True
     kinds, kind, counts = np.unique(labels, return_inverse=True, return_counts=True)
     positions = positions % len(labels)
     chosen = kind[positions]

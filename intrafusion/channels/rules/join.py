@@ -10,7 +10,7 @@ from torch import fx
 
 from intrafusion.channels.planes import FROZEN, along, varying
 from intrafusion.channels.rules.contraction import raised
-from intrafusion.channels.rules.index import picked
+from intrafusion.channels.rules.index import taken_apart
 from intrafusion.channels.rules.pointwise import merge
 from intrafusion.channels.walk import Planes, Value, Walk
 
@@ -35,7 +35,7 @@ def glu(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", -1)) % out.rank
     size = out.shape[dim]
     places = np.arange(2 * size).reshape(2, size)
-    halves = [picked(walk, node, x, dim, own) for own in places]
+    halves = taken_apart(walk, node, x, dim, list(places))
     parts = [replace(out, planes=planes) for planes in halves]
     return merge(walk, node, parts, out.shape)
 

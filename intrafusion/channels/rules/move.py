@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from intrafusion.channels.planes import Plane, in_full, plane_of, reshaped, row, varying
-from intrafusion.channels.rules.index import picked, resize_strided_slice
+from intrafusion.channels.rules.index import picked, resize_strided_slice, taken_apart
 from intrafusion.channels.rules.opaque import opaque
 from intrafusion.channels.rules.resize import Sizes, follow
 from intrafusion.channels.walk import Planes, Value, Walk
@@ -128,7 +128,7 @@ def split(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[P
     dim = kwargs.get("dim", args[2] if len(args) > 2 else 0) % x.rank
     ends = np.cumsum([piece.shape[dim] for piece in out])
     places = np.split(np.arange(x.shape[dim]), ends[:-1])
-    return [picked(walk, node, x, dim, own) for own in places]
+    return taken_apart(walk, node, x, dim, places)
 
 
 def pick(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
