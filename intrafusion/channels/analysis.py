@@ -146,13 +146,20 @@ def analyse(program: Program, *, whole_heads: bool = False) -> Analysis:
     record = walk(program, whole_heads=whole_heads)
     units = solve(record)
     groups = _groups(program, record, units)
-    return Analysis(program, groups, _frozen(record, units), record, units)
+    return Analysis(program, groups, _frozen(program, record, units), record, units)
+
+
+def _are_held(program: Program, record: Walk, units: Units) -> Flags:
+    """Which runs are of parameters or buffers: a tensor that the graph makes holds nothing."""
+    held = [name in program.tensors for name, _ in record.ranges]
+    # The last stands for the frozen atom, whose column is -1.
+    return np.array([*held, False])[units.column]
 
 
 def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     columns = list(record.ranges)
     start = np.array([atoms.start for atoms in record.ranges.values()], np.int64)
-    free = np.flatnonzero((units.cause == FREE) & (units.column >= 0))
+    free = np.flatnonzero((units.cause == FREE) & _are_held(program, record, units))
     # Unit by unit and, as atoms are numbered, column by column.
     free = free[np.argsort(units.first[free], kind="stable")]
     unit, column = units.first[free], units.column[free]
@@ -265,9 +272,9 @@ def _distinctly_named(groups: list[Group], warnings: list[list[str]]) -> Iterato
         yield Group(name, group.bindings, group.units, tuple(texts))
 
 
-def _frozen(record: Walk, units: Units) -> tuple[Frozen, ...]:
+def _frozen(program: Program, record: Walk, units: Units) -> tuple[Frozen, ...]:
     columns = list(record.ranges)
-    fixed = (units.cause != FREE) & (units.column >= 0)
+    fixed = (units.cause != FREE) & _are_held(program, record, units)
     cause, column = units.cause[fixed], units.column[fixed]
     # One number for a column and a cause; the least cause is `JOINED`.
     causes = len(record.freezes) - JOINED

@@ -106,6 +106,7 @@ class Walk:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     seeds: Mapping[tuple[str, int], Plane] | None = None
     whole_heads: bool = False
+    _known_produced: bytearray = field(default_factory=bytearray)
 
     def tie(self, a: Plane, b: Plane) -> None:
         """Entries of `a` and `b` that meet at one (broadcast) position live and die together."""
@@ -144,6 +145,15 @@ class Walk:
     def produce(self, plane: Plane) -> None:
         """The entries of `plane` are where channels come into being."""
         self.produced.append(plane.reshape(-1))
+        if self.whole_heads:
+            known = len(self._known_produced)
+            self._known_produced.extend(bytes(max(0, 1 + int(plane.max()) - known)))
+            np.frombuffer(self._known_produced, np.bool_)[plane] = True
+
+    def are_produced(self, plane: Plane) -> bool:
+        """Whether some layer made any of the channels of `plane`; known with `whole_heads`."""
+        known = np.frombuffer(self._known_produced, np.bool_)
+        return bool(known[plane[(plane < len(known)) & (plane != FROZEN)]].any())
 
     def consume(self, plane: Plane) -> None:
         """The entries of `plane` are where channels are read and summed over."""
@@ -154,13 +164,17 @@ class Walk:
         rank = tensor.dim()
         return tuple(
             [
-                along(self._atoms(name, dim, size), dim, rank)
+                along(self.column(name, dim, size), dim, rank)
                 for dim, size in enumerate(tensor.shape)
                 if size > 1
             ]
         )
 
-    def _atoms(self, name: str, dim: int, size: int) -> Plane:
+    def column(self, name: str, dim: int, size: int) -> Plane:
+        """Fresh atoms for one dimension; the same on a second use.
+
+        Of a parameter, a buffer, or a tensor that the graph makes, by a name that is no other's.
+        """
         if self.seeds is not None:
             # What surgery added, such as a renumbered index, has no channels to follow.
             return self.seeds.get((name, dim), np.full(size, FROZEN, np.int32))
@@ -221,7 +235,12 @@ def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     inputs = list(values_in(map(record.values.__getitem__, node.all_input_nodes)))
     if not inputs:
         result = call(node, args, kwargs)
-        return described(result, result) if isinstance(result, Tensor) else result
+        if not isinstance(result, Tensor):
+            return result
+        made = described(result, result)
+        # What has channels of its own is no constant: it changes with them.
+        planes = rule(record, node, tuple(args), dict(kwargs), made)
+        return Value(made.shape, made.dtype, planes) if planes else made
     out = _result(node, inputs, args, kwargs)
     planes = rule(record, node, tuple(args), dict(kwargs), out)
     if isinstance(out, Sequence):

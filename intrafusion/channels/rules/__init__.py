@@ -7,7 +7,6 @@ are rewritten once channels are gone.
 
 from __future__ import annotations
 
-import torch
 from torch import fx
 
 from intrafusion.channels.rules import (
@@ -24,6 +23,7 @@ from intrafusion.channels.rules import (
     recurrent,
     reduction,
     spatial,
+    uniform,
 )
 from intrafusion.channels.rules.resize import Resize
 from intrafusion.channels.walk import Rule
@@ -69,6 +69,7 @@ RULES: dict[str, Rule] = {
     "stack": join.stack,
     "sym_size": opaque.size,
     "branch": branch.branch,
+    **dict.fromkeys(uniform.OPS, uniform.uniform),
 }
 
 RESIZES: dict[str, Resize] = {
@@ -77,6 +78,7 @@ RESIZES: dict[str, Resize] = {
     **dict.fromkeys(recurrent.GATES, recurrent.resize),
     "slice": move.resize_slice,
     "slice_scatter": move.resize_slice_scatter,
+    **dict.fromkeys(uniform.OPS, uniform.resize),
     "convolution": convolution.resize,
     "layer_norm": norm.resize_layer_norm,
     "rms_norm": norm.resize_layer_norm,
@@ -92,9 +94,7 @@ def rule_for(node: fx.Node) -> Rule:
     name = name_of(node)
     if name in RULES:
         return RULES[name]
-    if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
-        return pointwise.pointwise
-    return opaque.opaque
+    return pointwise.pointwise if pointwise.is_pointwise(node) else opaque.opaque
 
 
 def resize_for(node: fx.Node) -> Resize | None:

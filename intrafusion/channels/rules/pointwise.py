@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx
 
 from intrafusion.channels.planes import Plane, varying
@@ -28,6 +30,13 @@ OPS = [
 """Those that ATen does not itself tag as pointwise."""
 
 
+def is_pointwise(node: fx.Node) -> bool:
+    """Whether an operation works entry by entry, as ATen or `OPS` says."""
+    if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
+        return True
+    return name_of(node) in OPS
+
+
 def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """Channels that meet at one position are one; one that meets a fixed size must stay."""
     values = list(values_in((*args, *kwargs.values())))
@@ -49,6 +58,8 @@ def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[in
     """The planes of a result of `shape` in which `values` meet position by position."""
     if len(values) == 1 and values[0].shape == shape:
         return values[0].planes
+    if walk.whole_heads:
+        values = _without_common(walk, node, values)
     merged: list[tuple[Plane, frozenset[int]]] = []
     for value in values:
         lead = len(shape) - value.rank
@@ -62,6 +73,27 @@ def merge(walk: Walk, node: fx.Node, values: Sequence[Value], shape: Sequence[in
     if len(values) < 2:
         return tuple([plane for plane, _ in merged])
     return tuple([p for p, dims in merged if not _stops_at_fixed_size(walk, node, p, dims, values)])
+
+
+def _without_common(walk: Walk, node: fx.Node, values: Sequence[Value]) -> list[Value]:
+    """`values` without the planes of parameters that serve all heads alike.
+
+    The angles of a rotary embedding or the scale of a norm, one for each channel of a head, would
+    make one unit of what has to go head by head: they stay. Heads come before their channels.
+    """
+    dims = [{dim - plane.ndim for dim in varying(plane)} for v in values for plane in v.planes]
+    left = []
+    for value in values:
+        kept = []
+        for plane in value.planes:
+            own = {dim - plane.ndim for dim in varying(plane)}
+            common = any(own < other and min(other) not in own for other in dims)
+            if common and not walk.are_produced(plane):
+                walk.freeze(plane, node, "all heads of an attention share its channels")
+            else:
+                kept.append(plane)
+        left.append(replace(value, planes=tuple(kept)))
+    return left
 
 
 def _stops_at_fixed_size(

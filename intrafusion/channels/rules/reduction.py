@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from intrafusion.channels.planes import varying
+from intrafusion.channels.planes import core, varying
 from intrafusion.channels.rules.pointwise import pointwise
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import name_of
@@ -44,7 +44,8 @@ def reduce(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> Any:
     """Channels along the reduced dimensions stay, the others pass.
 
     A mean or a maximum over channels is a statistic like those of layer norm: channels may go
-    from under it.
+    from under it. Where channels stand in a grid, as those of the heads of an attention do, and
+    one of its dimensions is reduced, they go by whole lines.
     """
     if isinstance(arguments(node).get("other"), fx.Node):
         return pointwise(walk, node, args, kwargs, out)  # the larger of two tensors
@@ -59,8 +60,17 @@ def _left(walk: Walk, node: fx.Node, x: Value, out: Value) -> Planes:
     statistic = None if _is_position_read(node) else STATISTICS.get(name_of(node))
     planes = []
     for plane in x.planes:
-        if set(varying(plane)) & dims:
-            if statistic is not None and set(varying(plane)) <= dims:
+        own = set(varying(plane))
+        if (rest := own - dims) and own & dims:
+            if walk.whole_heads or min(own & dims) < min(rest):
+                # Whole lines go: what is reduced to one is what it was.
+                walk.tie_along(plane, own & dims)
+                plane = core(plane, rest)
+                own = rest
+            elif statistic is not None:
+                walk.tie_along(plane, rest)
+        if own & dims:
+            if statistic is not None:
                 walk.warn(
                     plane, f"{statistic} runs over these channels: it changes when channels go"
                 )
@@ -74,12 +84,15 @@ def _left(walk: Walk, node: fx.Node, x: Value, out: Value) -> Planes:
 
 
 def softmax(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
-    """Softmax mixes what it runs along: those channels stay."""
+    """Softmax mixes what it runs along: those channels stay, unless whole lines of them go."""
     x: Value = args[0]
     dim = args[1] % x.rank
     planes = []
     for plane in x.planes:
-        if dim in varying(plane):
+        if dim in varying(plane) and len(varying(plane)) > 1:
+            walk.tie_along(plane, [dim])
+            planes.append(plane)
+        elif dim in varying(plane):
             walk.freeze(plane, node, "softmax runs along its channels")
         else:
             planes.append(plane)
