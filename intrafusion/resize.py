@@ -23,7 +23,7 @@ from intrafusion.program import torch_private
 from intrafusion.program.messages import reason_line
 from intrafusion.program.plan import FoldedNorm, Plan
 from intrafusion.program.reference import Reference
-from intrafusion.written_sizes import guesses, written_numbers
+from intrafusion.written_sizes import guesses, uneven_heads, written_numbers
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _SHOWN = 3
@@ -66,7 +66,8 @@ def resize_(module: _Module, file: str | Path, *, verify: bool = True) -> _Modul
         for name in changed:
             follow_parameters(module.get_submodule(name), name, saved.groups)
         if verify:
-            _verify(module, saved, guesses(module, numbers, saved.plan))
+            uneven = uneven_heads(module, numbers, saved.plan)
+            _verify(module, saved, guesses(module, numbers, saved.plan), uneven)
     return module
 
 
@@ -302,8 +303,11 @@ def _pass_through(module: nn.Module, folded: Mapping[str, FoldedNorm]) -> Iterat
 # --- the proof ----------------------------------------------------------------------------
 
 
-def _verify(module: nn.Module, saved: _Saved, attempts: Iterator[None]) -> None:
-    """Find the first of `attempts` at which the module's outputs are those in the file."""
+def _verify(module: nn.Module, saved: _Saved, attempts: Iterator[None], uneven: str | None) -> None:
+    """Find the first of `attempts` at which the module's outputs are those in the file.
+
+    `uneven` says which heads have several widths now, which is why there may be none.
+    """
     reference = saved.reference
     if reference is None:
         warnings.warn(
@@ -319,6 +323,13 @@ def _verify(module: nn.Module, saved: _Saved, attempts: Iterator[None]) -> None:
             return
         except IntraFusionError as error:
             refusal = error
+    if refusal is not None and uneven is not None:
+        raise IntraFusionError(
+            ErrorCode.MODULE_NOT_RESIZABLE,
+            f"The module cannot have the new sizes: {uneven}.",
+            'Compress with attention="heads", which removes heads and leaves their width, or '
+            "exclude the queries, keys and values. Or use the TorchScript or .pt2 file.",
+        ) from refusal
     if refusal is not None:
         raise refusal
 

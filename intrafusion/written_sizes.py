@@ -71,6 +71,45 @@ def guesses(module: nn.Module, numbers: Numbers, plan: Plan) -> Iterator[None]:
     yield
 
 
+def uneven_heads(module: nn.Module, numbers: Numbers, plan: Plan) -> str | None:
+    """Says where a module has one number for a width that heads no longer have in common.
+
+    Queries and keys lose other channels than values, and may be left with more or fewer of them.
+    None: there is no such place. The arguments are those of `guesses`.
+    """
+    for name, _ in module.named_modules():
+        # A small number, such as that of the heads, fits by chance.
+        own = sorted(numbers.get(name, {}).items(), key=lambda pair: -pair[1])
+        for key, width in own:
+            prefix = f"{name}." if name else ""
+            near = {n: s for n, s in _below(prefix, plan.shapes).items() if n.count(".") <= 1}
+            left = {n for c in _columns(prefix, near, plan) for n in _widths_left(c, width)}
+            if len(left) > 1:
+                return (
+                    f"the heads of {name or 'the module'} have one width, {key} = {width}, "
+                    f"and are left with {' and '.join(map(str, sorted(left)))} channels"
+                )
+    return None
+
+
+def _widths_left(column: _Column, width: int) -> set[int]:
+    """What is left of heads of that width; nothing where this is no regular sequence.
+
+    Regular are all heads alike, and queries, keys and values of all heads, one sort after the
+    other or head by head.
+    """
+    if not 1 < width < column.size or column.size % width:
+        return set()
+    counts = torch.bincount(column.kept // width, minlength=column.size // width)
+    if int(counts.min()) == 0 or bool((counts == width).all()):
+        return set()
+    orders = [counts.reshape(1, -1)]
+    if len(counts) % 3 == 0:
+        orders += [counts.reshape(3, -1), counts.reshape(-1, 3).T]
+    regular = any(bool((order == order[:, :1]).all()) for order in orders)
+    return set(counts.tolist()) if regular else set()
+
+
 @dataclass(frozen=True)
 class _Column:
     """A dimension of a parameter that lost channels: its size, and the positions that stayed."""

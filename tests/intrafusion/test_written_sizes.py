@@ -15,7 +15,7 @@ import intrafusion
 from benchmarks.architectures import EncoderNet, randomise, timm, transformer
 from intrafusion import CompressionSpec, ErrorCode, IntraFusionError, Program, resize_
 from intrafusion.program.plan import Plan
-from intrafusion.written_sizes import guesses, written_numbers
+from intrafusion.written_sizes import guesses, uneven_heads, written_numbers
 
 Mode = Literal["width", "heads"]
 
@@ -37,6 +37,22 @@ class Attention(nn.Module):
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
+class Apart(nn.Module):
+    """The same with a layer each for queries, keys and values, of which values are on their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = 2, 6
+        self.q, self.k, self.v = (nn.Linear(8, 12) for _ in range(3))
+        self.proj = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = (layer(x) for layer in (self.q, self.k, self.v))
+        heads = (y.view(len(x), -1, self.num_heads, self.head_dim).transpose(1, 2) for y in parts)
+        y = functional.scaled_dot_product_attention(*heads)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
     "own": (Attention, lambda batch: torch.randn(batch, 4, 8)),
     "torch": (EncoderNet, lambda batch: torch.randint(0, 100, (batch, 12))),
@@ -45,6 +61,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
         lambda batch: torch.randn(batch, 3, 32, 32),
     ),
     "transformers": (transformer("bert"), lambda batch: torch.randint(0, 100, (batch, 12))),
+    "rotary": (transformer("gpt_neox"), lambda batch: torch.randint(0, 100, (batch, 12))),
+    "grouped": (transformer("llama"), lambda batch: torch.randint(0, 100, (batch, 12))),
 }
 
 
@@ -98,6 +116,46 @@ def test_number_that_no_attribute_holds_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.MODULE_NOT_RESIZABLE
     assert written_numbers(module)[""] == {"num_heads": 2, "head_dim": 6, "steps": 12}
     torch.testing.assert_close(module(x), expected, rtol=0, atol=0)
+
+
+def test_heads_left_with_two_widths_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = intrafusion.load(Apart().eval(), example_inputs=torch.randn(2, 4, 8))
+    spec = CompressionSpec(compensation="none", group_sparsity={"v.*": 0.5, "q.*": 0.34})
+    path = intrafusion.compress(program, spec).program.save(tmp_path / "net.safetensors")
+    with pytest.raises(IntraFusionError) as caught:
+        resize_(Apart(), path)
+    assert caught.value.code is ErrorCode.MODULE_NOT_RESIZABLE
+    said = (
+        "the heads of the module have one width, head_dim = 6, and are left with 3 and 4 channels"
+    )
+    assert said in caught.value.message
+    assert 'attention="heads"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept", "uneven"),
+    [
+        # Queries, keys, values of two heads of four, one sort after the other and by heads.
+        ({"qkv.weight": 24}, {"qkv.weight": (0, 4, 8, 12, 16, 17, 20, 21)}, True),
+        ({"qkv.weight": 24}, {"qkv.weight": (0, 4, 8, 9, 12, 16, 20, 21)}, True),
+        ({"q.weight": 8, "v.weight": 8}, {"q.weight": (0, 4), "v.weight": (0, 1, 4, 5)}, True),
+        ({"q.weight": 8, "v.weight": 8}, {"q.weight": (0, 4), "v.weight": (1, 5)}, False),
+        ({"fc.weight": 24}, {"fc.weight": (0, 1, 2, 4, 8, 12, 16, 20)}, False),
+    ],
+)
+def test_two_widths_show_in_what_is_left(
+    sizes: dict[str, int], kept: dict[str, tuple[int, ...]], uneven: bool
+) -> None:
+    plan = Plan(
+        shapes={name: (size, 8) for name, size in sizes.items()},
+        kept={name: {0: positions} for name, positions in kept.items()},
+    )
+    said = uneven_heads(nn.Module(), {"": {"width": 4}}, plan)
+    expected = (
+        "the heads of the module have one width, width = 4, and are left with 1 and 2 channels"
+    )
+    assert said == (expected if uneven else None)
 
 
 def test_what_is_left_after_the_last_guess_is_the_module_as_it_was() -> None:

@@ -109,9 +109,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("make", "whole_heads", "sizes"), CASES)
-def test_zero_then_remove(
-    make: type[Attention], whole_heads: bool, sizes: dict[str, int]
-) -> None:
+def test_zero_then_remove(make: type[Attention], whole_heads: bool, sizes: dict[str, int]) -> None:
     torch.manual_seed(0)
     program = load(make().eval(), input_shapes=[(2, 7, 8)])
     analysis = analyse(program, whole_heads=whole_heads)
