@@ -45,7 +45,7 @@ class Affine(Layer):
 
     @property
     def can_be_refitted(self) -> bool:
-        return self.tensors[0] is not None and not (self.transposed and self.groups > 1)
+        return self.tensors[0] is not None
 
     @property
     def weight(self) -> str:
@@ -58,13 +58,16 @@ class Affine(Layer):
     def matrix(self, weight: Tensor, groups: int) -> Tensor:
         """The weight as (groups, outputs, inputs · taps)."""
         if self.transposed:
-            weight = weight.transpose(0, 1)
+            # (inputs, outputs of one group, taps): the inputs of a group stand together.
+            by_group = weight.reshape(groups, -1, *weight.shape[1:])
+            return by_group.transpose(1, 2).reshape(groups, weight.shape[1], -1)
         return weight.reshape(groups, weight.shape[0] // groups, -1)
 
     def tensor(self, matrix: Tensor, like: Tensor) -> Tensor:
         """Undoes `matrix`."""
         if self.transposed:
-            return matrix.reshape(like.transpose(0, 1).shape).transpose(0, 1).contiguous().to(like)
+            by_group = matrix.reshape(*matrix.shape[:2], -1, *like.shape[2:])
+            return by_group.transpose(1, 2).reshape(like.shape).contiguous().to(like)
         return matrix.reshape(like.shape).to(like)
 
     def is_wide(self, sides: Sides) -> bool:
@@ -75,7 +78,15 @@ class Affine(Layer):
 
     def wanted(self, sides: Sides, rows: Tensor) -> Tensor:
         """Rows (r, o) of the original's output, mapped to the outputs that are left: (r, o′)."""
-        return sides.fused(rows, self.weight, self.out_dim)
+        if not self.transposed or self.groups == 1:
+            return sides.fused(rows, self.weight, self.out_dim)
+        weight = sides.original[self.weight]
+        if self.groups == weight.shape[0] and weight.shape[1] == 1:
+            # Depthwise: the outputs are the inputs' channels.
+            return sides.fused(rows, self.weight, self.in_dim)
+        # Every group has the same outputs, and the weight tells those of one.
+        by_group = rows.reshape(-1, weight.shape[1])
+        return sides.fused(by_group, self.weight, self.out_dim).reshape(len(rows), -1)
 
     def watch(
         self, sides: Sides, values: Values, skip: fx.Node | None, share: float, generator: Any

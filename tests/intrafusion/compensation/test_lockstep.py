@@ -148,6 +148,21 @@ class Grouped(nn.Sequential):
         )
 
 
+class Upward(nn.Sequential):
+    """Transposed convolutions in groups: several outputs each, and one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(16, 24, 3, stride=2, padding=1, groups=4),
+            nn.GELU(),
+            nn.ConvTranspose2d(24, 24, 2, groups=24),
+            nn.GELU(),
+            nn.ConvTranspose2d(24, 6, 3, stride=2, groups=2, bias=False),
+        )
+
+
 class Tokens(nn.Module):
     """A perceptron behind a layer norm, over the columns of an image."""
 
@@ -163,7 +178,7 @@ class Tokens(nn.Module):
         return self.head(self.norm(tokens + self.mlp(tokens)).mean(1))
 
 
-@pytest.mark.parametrize(("network", "layers"), [(Grouped, 5), (Tokens, 4)])
+@pytest.mark.parametrize(("network", "layers"), [(Grouped, 5), (Upward, 3), (Tokens, 4)])
 def test_layers_of_every_kind_are_refitted(network: type[nn.Module], layers: int) -> None:
     torch.manual_seed(0)
     program = load(network().eval(), input_shapes=[(1, 3, 16, 16)])
@@ -172,3 +187,17 @@ def test_layers_of_every_kind_are_refitted(network: type[nn.Module], layers: int
     corrected = replace(removal.program, tensors=fitted.tensors)
     assert fitted.layers >= layers
     assert distance(corrected, program) < 0.6 * distance(removal.program, program)
+
+
+def test_transposed_groups_keep_their_fusion_under_an_infinite_ridge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # No data say anything then, so what comes back is what went into the regression.
+    monkeypatch.setattr(lockstep, "RIDGE", 1e12)
+    torch.manual_seed(0)
+    analysis, maps, removal = pruned(load(Upward().eval(), input_shapes=[(1, 3, 16, 16)]))
+    fitted = refit(analysis, removal, maps, (example(64, seed=3),))
+    assert fitted.layers == 3
+    for name, tensor in removal.program.tensors.items():
+        if tensor.dim() > 1:
+            torch.testing.assert_close(fitted.tensors[name], tensor, rtol=1e-4, atol=1e-5)
