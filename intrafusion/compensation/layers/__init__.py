@@ -9,6 +9,7 @@ from torch import fx
 from intrafusion.compensation.layers.affine import Affine
 from intrafusion.compensation.layers.layer import Fit, Layer, Record, Sides
 from intrafusion.compensation.layers.norm import Norm
+from intrafusion.compensation.layers.recurrent import Recurrent
 from intrafusion.program.nodes import name_of
 
 __all__ = ["Fit", "Layer", "Record", "Sides", "layer_of"]
@@ -19,6 +20,7 @@ KINDS: dict[str, type[Layer]] = {
     "batch_norm": Norm,
     "layer_norm": Norm,
     "group_norm": Norm,
+    **dict.fromkeys(["lstm", "gru", "rnn_tanh", "rnn_relu"], Recurrent),
 }
 
 
