@@ -30,7 +30,8 @@ from intrafusion.compensation import joint, refit, restored_spread
 from intrafusion.dry_run import check_plannable
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
-from intrafusion.fusion import fuse
+from intrafusion.fusion import fuse, selection_map
+from intrafusion.heads import heads_of, turn_heads
 from intrafusion.importance.context import Context
 from intrafusion.inspection import group_report
 from intrafusion.job import Job, job_of, with_made_samples
@@ -168,11 +169,15 @@ def plan(
 
 @dataclass(frozen=True)
 class _View:
-    """A program to make smaller, its batch norms folded, and what criteria may look at."""
+    """A program to make smaller, its batch norms folded, and what criteria may look at.
+
+    `turned` are the groups of heads that have been turned in it.
+    """
 
     program: Program
     folded: Folded
     context: Context
+    turned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def _prepared(job: Job) -> tuple[Job, _View]:
     if job.makes_samples:
         job = with_made_samples(job)
         start = replace(start, context=replace(start.context, samples=job.inputs))
-    return job, start
+    return job, _turned(job, start)
 
 
 def _look(job: Job, program: Program) -> _View:
@@ -204,6 +209,19 @@ def _look(job: Job, program: Program) -> _View:
         analysis = analyse(folded.program, whole_heads=job.spec.attention == "heads")
     context = Context(analysis, folded.moments, job.spec.seed, job.inputs, job.labels)
     return _View(program, folded, context)
+
+
+def _turned(job: Job, view: _View) -> _View:
+    """`view` with its heads turned, where units are chosen by what the others rebuild of them."""
+    chosen = job.spec.importance == "reconstruction" and job.method.compensated
+    heads = heads_of(view.context.analysis) if chosen else {}
+    if job.inputs is None or not heads:
+        return view
+    with job.clock.step("turn heads"):
+        turned = turn_heads(view.context.analysis, heads, job.inputs)
+        folded = replace(view.folded, program=turned)
+        context = replace(view.context, analysis=analyse(turned))
+    return replace(view, folded=folded, context=context, turned=frozenset(heads))
 
 
 def _within_budget(job: Job, start: _View) -> tuple[_Made, SearchReport | None]:
@@ -254,11 +272,11 @@ def _make(job: Job, start: _View, counts: Mapping[Group, int]) -> _Made:
     compensation = CompensationReport(mode="none")
     for number in range(1, job.spec.steps + 1):
         if number > 1:
-            view = _look(job, compressed)
+            view = replace(_look(job, compressed), turned=start.turned)
         due = units_due(view.context.analysis, counts, number / job.spec.steps)
         if due:
             compressed, compensation = _round(job, view, due)
-    compressed, compensation = _refit_jointly(job, compressed, compensation)
+    compressed, compensation = _refit_jointly(job, start, compressed, compensation)
     compressed = narrowed(compressed, job.program)
     check_finite(compressed)
     spec = job.spec.model_copy(update={"joint_steps": compensation.joint_steps})
@@ -275,6 +293,9 @@ def _round(
     maps = {}
     with clock.step("plan", len(counts)):
         for group, mapping in job.method.maps(task):
+            if group.name in view.turned:
+                # Their channels have nothing to say of each other, nor any to fuse.
+                mapping = selection_map(mapping.kept, len(group))
             maps[group] = mapping
             clock.report(len(maps), len(counts))
     with clock.step("fuse"):
@@ -301,7 +322,7 @@ def _round(
 
 
 def _refit_jointly(
-    job: Job, compressed: Program, compensation: CompensationReport
+    job: Job, start: _View, compressed: Program, compensation: CompensationReport
 ) -> tuple[Program, CompensationReport]:
     """`compressed` refitted to the original's outputs, if there are samples to do so."""
     if job.refit_on is None:
@@ -314,7 +335,8 @@ def _refit_jointly(
         return compressed, compensation
     with job.clock.step("refit jointly", steps):
         refitted = joint.refit_jointly(
-            widened(job.program),
+            # Where layers are compared inside, both have to have the same axes.
+            start.folded.program if start.turned else widened(job.program),
             compressed,
             job.refit_on.inputs,
             steps=steps,

@@ -15,6 +15,7 @@ Step = Literal[
     "synthesise",
     "fold",
     "analyse",
+    "turn heads",
     "allocate",
     "search",
     "plan",
