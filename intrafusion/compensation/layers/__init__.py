@@ -6,6 +6,7 @@ from collections import Counter
 
 from torch import fx
 
+from intrafusion.compensation.layers.addmm import Addmm
 from intrafusion.compensation.layers.affine import Affine
 from intrafusion.compensation.layers.layer import Fit, Layer, Record, Sides
 from intrafusion.compensation.layers.norm import Norm
@@ -16,6 +17,7 @@ __all__ = ["Fit", "Layer", "Record", "Sides", "layer_of"]
 
 KINDS: dict[str, type[Layer]] = {
     "linear": Affine,
+    "addmm": Addmm,
     "convolution": Affine,
     "batch_norm": Norm,
     "layer_norm": Norm,

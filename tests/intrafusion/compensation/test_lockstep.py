@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -178,7 +179,25 @@ class Tokens(nn.Module):
         return self.head(self.norm(tokens + self.mlp(tokens)).mean(1))
 
 
-@pytest.mark.parametrize(("network", "layers"), [(Grouped, 5), (Upward, 3), (Tokens, 4)])
+class OtherWayRound(nn.Module):
+    """The same with weights (inputs, outputs)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes = list(pairwise([48, 32, 40, 5]))
+        self.weights = nn.ParameterList(torch.randn(size) / size[0] ** 0.5 for size in self.sizes)
+        self.biases = nn.ParameterList(0.1 * torch.randn(size[1]) for size in self.sizes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.permute(0, 3, 1, 2).reshape(-1, 48)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            tokens = torch.addmm(bias, torch.nn.functional.gelu(tokens), weight)
+        return tokens.reshape(images.shape[0], 16, 5).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"), [(Grouped, 5), (Upward, 3), (Tokens, 4), (OtherWayRound, 2)]
+)
 def test_layers_of_every_kind_are_refitted(network: type[nn.Module], layers: int) -> None:
     torch.manual_seed(0)
     program = load(network().eval(), input_shapes=[(1, 3, 16, 16)])
