@@ -42,7 +42,7 @@ def heads_of(analysis: Analysis) -> Heads:
     """
     by_tensor: dict[str, list[Product]] = {}
     for product in products(analysis):
-        by_tensor.setdefault(product.first.tensors[0], []).append(product)
+        by_tensor.setdefault(product.first.tensors[0][0], []).append(product)
     if not by_tensor:
         return {}
     found = {group.name: _multiplied(group, by_tensor) for group in analysis.groups}
@@ -68,16 +68,16 @@ def turn_heads(analysis: Analysis, heads: Heads, samples: Sequence[Tensor]) -> P
         if not all(bool(moment.isfinite().all() and moment.any()) for moment in both):
             continue
         for factor, turn in zip((product.first, product.second), _turns(*both), strict=True):
-            for name in factor.tensors:
-                tensors[name] = _turned(tensors[name], factor, turn)
+            for name, dim in factor.tensors:
+                tensors[name] = _turned(tensors[name], dim, factor.places, turn)
     return replace(analysis.program, tensors=tensors)
 
 
-def _turned(tensor: Tensor, factor: Factor, turn: Tensor) -> Tensor:
-    """`tensor` with each head's lines of `factor` replaced by `turn` times them."""
+def _turned(tensor: Tensor, dim: int, heads: Tensor, turn: Tensor) -> Tensor:
+    """`tensor` with the lines of each of `heads` (heads, channels) along `dim` turned."""
     result = tensor.clone()
-    lines = result.movedim(factor.dim, 0)
-    for places in factor.places.to(tensor.device):
+    lines = result.movedim(dim, 0)
+    for places in heads.to(tensor.device):
         own = lines[places]
         lines[places] = (turn @ own.double().reshape(len(own), -1)).reshape(own.shape).to(own)
     return result
@@ -118,9 +118,9 @@ def _multiplied(group: Group, by_tensor: Mapping[str, Sequence[Product]]) -> lis
     orders: set[tuple[int, ...]] = set()
     for product in near:
         stands = [
-            [(name, factor.dim, place) for place in places]
+            [(name, dim, place) for place in places]
             for factor in (product.first, product.second)
-            for name in factor.tensors
+            for name, dim in factor.tensors
             for places in factor.places.tolist()
         ]
         if stands[0][0] in unit:
@@ -160,7 +160,8 @@ class _Moments(fx.Interpreter):
     def _moment(self, factor: Factor) -> Tensor:
         if factor.moment != "weights":
             return self._sums[id(factor)].moment()
-        lines = self._tensors[factor.tensors[0]].movedim(factor.dim, 0)
+        name, dim = factor.tensors[0]
+        lines = self._tensors[name].movedim(dim, 0)
         own = lines[factor.places.to(lines.device)].double().flatten(2)
         return torch.einsum("hci,hdi->cd", own, own)
 

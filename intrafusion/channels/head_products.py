@@ -40,6 +40,9 @@ _MOVING = frozenset(
 )
 """Operations that put the numbers of their first argument elsewhere, and change none."""
 
+_LAYERS = {"linear": (0, 1, 2, 0), "addmm": (1, 2, 0, 1)}
+"""Where a linear layer has what it reads, its weight and its bias, and its weight's outputs."""
+
 Moment = Literal["raw", "within", "about", "weights"]
 """What a second moment is taken of: values, values about their mean within each sample or over all
 samples, or weights."""
@@ -52,20 +55,36 @@ class Factor:
     """One side of a product, in the heads that have to have the same axes.
 
     Attributes:
-        tensors: what makes or reads its channels; a bias after the weight.
-        dim: the dimension of these that the channels stand along.
+        tensors: what makes or reads its channels, and the dimension that they stand along there; a
+            bias comes after the weight.
         places: (heads, channels) positions along it.
         moment: which second moment says what the channels are worth.
         node: the value that it is taken of.
         seen: (heads, channels) positions along the last dimension of that.
     """
 
-    tensors: tuple[str, ...]
-    dim: int
+    tensors: tuple[tuple[str, int], ...]
     places: Tensor
     moment: Moment
     node: fx.Node
     seen: Tensor
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A linear layer: its weight, bias, what it reads, and its weight's dimension of outputs."""
+
+    node: fx.Node
+    weight: str
+    bias: str | None
+    source: fx.Node
+    out_dim: int
+
+    def making(self, rows: list[tuple[int, ...]], moment: Moment) -> Factor:
+        """The factor that rows (heads, channels) of its outputs are."""
+        bias = () if self.bias is None else ((self.bias, 0),)
+        places = torch.tensor(rows)
+        return Factor(((self.weight, self.out_dim), *bias), places, moment, self.node, places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +124,7 @@ class _Search:
         if found is None or met is None:
             return
         (layer, rows), (other, other_rows) = found, met
-        if len(rows) % len(other_rows) or (layer is other and np.isin(rows, other_rows).any()):
+        if len(rows) % len(other_rows) or (layer == other and np.isin(rows, other_rows).any()):
             return
         # Of grouped queries several heads meet the same keys.
         meeting = np.repeat(other_rows, len(rows) // len(other_rows), 0)
@@ -113,7 +132,7 @@ class _Search:
         for queries, keys in zip(rows.tolist(), meeting.tolist(), strict=True):
             heads.setdefault(tuple(keys), {})[tuple(queries)] = None
         for keys, several in heads.items():
-            yield Product(_making(layer, list(several), "raw"), _making(other, [keys], "within"))
+            yield Product(layer.making(list(several), "raw"), other.making([keys], "within"))
 
     def values(self, node: fx.Node, v: fx.Node) -> Iterator[Product]:
         """Of each head of v (…, channels) and the layer that alone reads what comes of it."""
@@ -121,64 +140,66 @@ class _Search:
         if found is None or reader is None:
             return
         layer, rows = found
-        source = arguments(reader)[0]
-        plane = self._labels(source, -1)
+        plane = self._labels(reader.source, -1)
         if plane is None or plane.size != plane.shape[-1]:
             return
-        read = plane.reshape(-1) - self._first(layer)
+        read = plane.reshape(-1) - self._walk.ranges[layer.weight, layer.out_dim].start
         for own in np.unique(rows, axis=0):
             columns = [np.flatnonzero(read == row) for row in own]
             if len({len(some) for some in columns}) > 1 or not len(columns[0]):
                 return
             seen = torch.from_numpy(np.stack(columns, 1))
-            makes = _making(layer, [tuple(own.tolist())], "about")
-            weight = (str(arguments(reader)[1].target),)
+            made = layer.making([tuple(own.tolist())], "about")
+            reads = ((reader.weight, 1 - reader.out_dim),)
             yield Product(
-                replace(makes, node=source, seen=seen),
-                Factor(weight, 1, seen, "weights", reader, seen),
+                replace(made, node=reader.source, seen=seen),
+                Factor(reads, seen, "weights", reader.node, seen),
             )
 
-    def _made(self, node: fx.Node, operand: object, dim: int) -> tuple[fx.Node, _Rows] | None:
-        """The linear layer that `operand` comes straight from, and which of its rows (heads,
+    def _made(self, node: fx.Node, operand: object, dim: int) -> tuple[_Layer, _Rows] | None:
+        """The linear layer that `operand` comes straight from, and which of its outputs (heads,
         channels) stand along `dim` of it; None where there is none.
         """
         plane = self._labels(operand, dim)
         if not isinstance(operand, fx.Node) or plane is None:
             return None
-        user, layer = node, operand
-        while not self._is_linear(layer):
-            if not _passes_on(layer) or not self._is_unseen(layer, user, plane):
+        user, source = node, operand
+        while (layer := self._layer(source)) is None:
+            if not _passes_on(source) or not self._is_unseen(source, user, plane):
                 return None
-            user, layer = layer, arguments(layer)[0]
-        atoms = self._walk.ranges[_weight(layer), 0]
-        if not self._is_unseen(layer, user, plane):
+            user, source = source, arguments(source)[0]
+        atoms = self._walk.ranges[layer.weight, layer.out_dim]
+        if not self._is_unseen(source, user, plane):
             return None
         if int(plane.min()) < atoms.start or int(plane.max()) >= atoms.stop:
             return None
         rows = plane.swapaxes(dim, -1).reshape(-1, plane.shape[dim]).astype(np.int64)
         return layer, rows - atoms.start
 
-    def _reader(self, node: fx.Node) -> fx.Node | None:
+    def _reader(self, node: fx.Node) -> _Layer | None:
         """The linear layer that alone reads `node`, whose channels are only moved on the way."""
         source = node
         while len(source.users) == 1:
             (user,) = source.users
-            if self._is_linear(user):
-                return user if arguments(user)[0] is source else None
+            if (layer := self._layer(user)) is not None:
+                return layer if layer.source is source else None
             if not _passes_on(user):
                 return None
             source = user
         return None
 
-    def _is_linear(self, node: fx.Node) -> bool:
-        """Whether it is a linear layer with parameters of its own."""
-        if node.op != "call_function" or name_of(node) != "linear":
-            return False
-        own = [given for given in arguments(node)[1:] if given is not None]
-        return (
-            all(given.op == "get_attr" and self._uses[str(given.target)] == 1 for given in own)
-            and (_weight(node), 0) in self._walk.ranges
-        )
+    def _layer(self, node: fx.Node) -> _Layer | None:
+        """The linear layer with parameters of its own that `node` is."""
+        if node.op != "call_function" or name_of(node) not in _LAYERS:
+            return None
+        source, weight, bias, out_dim = _LAYERS[name_of(node)]
+        given = [*arguments(node), None]
+        own = [given[weight], *([] if given[bias] is None else [given[bias]])]
+        alone = all(one.op == "get_attr" and self._uses[str(one.target)] == 1 for one in own)
+        names = [str(one.target) for one in own]
+        if not alone or node.kwargs or (names[0], out_dim) not in self._walk.ranges:
+            return None
+        return _Layer(node, names[0], names[1] if own[1:] else None, given[source], out_dim)
 
     def _is_unseen(self, node: fx.Node, user: fx.Node, plane: Plane) -> bool:
         """Whether no other than `user` gets channels of `plane` from `node`."""
@@ -195,20 +216,6 @@ class _Search:
     def _labels(self, operand: object, dim: int) -> Plane | None:
         value = self._walk.values.get(operand) if isinstance(operand, fx.Node) else None
         return value.plane_along(dim) if isinstance(value, Value) and value.rank > 1 else None
-
-    def _first(self, layer: fx.Node) -> int:
-        return self._walk.ranges[_weight(layer), 0].start
-
-
-def _making(layer: fx.Node, rows: list[tuple[int, ...]], moment: Moment) -> Factor:
-    """The factor that rows (heads, channels) of a linear layer make."""
-    names = tuple(str(own.target) for own in arguments(layer)[1:] if own is not None)
-    places = torch.tensor(rows)
-    return Factor(names, 0, places, moment, layer, places)
-
-
-def _weight(layer: fx.Node) -> str:
-    return str(arguments(layer)[1].target)
 
 
 def _passes_on(node: fx.Node) -> bool:
