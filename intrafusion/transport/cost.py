@@ -28,13 +28,12 @@ def distances_within(units: Units, sources: Tensor, targets: Tensor, p: Literal[
 
     Args:
         units: all of them.
-        sources: (n,) positions.
-        targets: (m,) positions.
+        sources: (n,) positions, on any device.
+        targets: (m,) positions, on any device.
         p: of the norm.
     """
-    pairs = (
-        (block.index_select(0, sources), block.index_select(0, targets)) for block in units.blocks()
-    )
+    ours, theirs = (positions.to(units.lengths.device) for positions in (sources, targets))
+    pairs = ((block.index_select(0, ours), block.index_select(0, theirs)) for block in units.blocks())
     zeros = units.lengths.new_zeros(len(sources), len(targets), dtype=torch.float64)
     return _summed(pairs, zeros, units.dimensions, p)
 
