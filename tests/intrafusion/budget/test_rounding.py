@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from intrafusion import CompressionSpec, Program, load, plan
+from intrafusion.budget import rounding
 from intrafusion.budget.rounding import DEPTHWISE, WIDE
 from tests.intrafusion.programs import program_of
 
@@ -45,3 +46,15 @@ def test_what_the_user_says_counts(mobilenet: Program) -> None:
 def test_narrow_groups_and_other_layers_are_not_rounded(name: str) -> None:
     groups = plan(program_of(name), CompressionSpec(sparsity=0.6, compensation="none")).groups
     assert all(group.round_to == 1 for group in groups)
+
+
+def test_wide_groups_are_aligned_where_the_device_asks_for_it(
+    mobilenet: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "ALIGNED", {"cpu": 8})
+    spec = CompressionSpec(sparsity=0.6, compensation="none")
+    wide = [group for group in plan(mobilenet, spec).groups if group.units >= WIDE]
+    narrow = [group for group in plan(mobilenet, spec).groups if group.units < WIDE]
+    assert {group.round_to for group in wide} == {8, DEPTHWISE}
+    assert all(group.kept % group.round_to == 0 for group in wide)
+    assert all(group.round_to == 1 for group in narrow)
