@@ -46,7 +46,8 @@ def select(places: Sequence[Sensed | SensedRows]) -> Selection:
     units = len(left[0].diagonal)
     free = torch.ones(units, dtype=torch.bool, device=left[0].diagonal.device)
     order: list[int] = []
-    errors = [sum(float(place.error) for place in left)]
+    # They stay tensors until the end: on a GPU every number that is asked for is a wait.
+    errors = [place.error for place in left]
     for _ in range(units):
         gain = torch.stack([place.gain() for place in left]).sum(0)
         pick = int(torch.where(free, gain, -1.0).argmax())
@@ -54,8 +55,8 @@ def select(places: Sequence[Sensed | SensedRows]) -> Selection:
         order.append(pick)
         for place in left:
             place.take(pick)
-        errors.append(sum(float(place.error) for place in left))
-    falling = torch.tensor(errors, dtype=torch.float64).clamp_min(0)
+        errors += [place.error for place in left]
+    falling = torch.stack(errors).reshape(units + 1, len(left)).sum(1).cpu().clamp_min(0)
     return Selection(torch.tensor(order), falling.cummin(0).values)
 
 
