@@ -33,7 +33,9 @@ def distances_within(units: Units, sources: Tensor, targets: Tensor, p: Literal[
         p: of the norm.
     """
     ours, theirs = (positions.to(units.lengths.device) for positions in (sources, targets))
-    pairs = ((block.index_select(0, ours), block.index_select(0, theirs)) for block in units.blocks())
+    pairs = (
+        (block.index_select(0, ours), block.index_select(0, theirs)) for block in units.blocks()
+    )
     zeros = units.lengths.new_zeros(len(sources), len(targets), dtype=torch.float64)
     return _summed(pairs, zeros, units.dimensions, p)
 
