@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,10 +16,12 @@ class Clock:
 
     Attributes:
         listener: called whenever a step begins, goes on or ends.
+        wait: called at the end of a step; returns when what was begun in it is done.
         seconds: by step, over all times it was done.
     """
 
     listener: ProgressListener
+    wait: Callable[[], None] = lambda: None
     seconds: dict[str, float] = field(default_factory=dict)
     _open: list[Progress] = field(default_factory=list)
     _inner: list[float] = field(default_factory=list)
@@ -32,6 +34,7 @@ class Clock:
         self.listener(self._open[-1])
         start = time.perf_counter()
         yield
+        self.wait()
         taken = time.perf_counter() - start
         if self._open[-1].done < self._open[-1].total:
             self.report(self._open[-1].total, self._open[-1].total)

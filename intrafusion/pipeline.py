@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import intrafusion
 from intrafusion import forecast
+from intrafusion.arithmetic import exact
 from intrafusion.budget.allocator import Allocator
 from intrafusion.budget.latency import within_latency
 from intrafusion.budget.rounding import multiples
@@ -27,6 +29,7 @@ from intrafusion.checks import (
 )
 from intrafusion.clock import Clock
 from intrafusion.compensation import joint, refit, restored_spread
+from intrafusion.devices import chosen, wait_for
 from intrafusion.dry_run import check_plannable
 from intrafusion.evaluation import evaluate, macs
 from intrafusion.folding import Folded, fold_batch_norm
@@ -78,7 +81,8 @@ def compress(
             samples are made from what batch norms remember, or the correction uses the weights
             alone, as `compensation` says.
         evaluation: samples on which both programs are measured, with labels for accuracy.
-        device: where to work; `auto` takes a GPU where there is one.
+        device: where to work; `auto` takes a GPU where there is one. The result comes back to
+            where `program` is.
         progress: called as the work goes on.
 
     Raises:
@@ -86,18 +90,19 @@ def compress(
             `BUDGET_UNREACHABLE` where no smaller network keeps to a budget of size or latency,
             `COMPRESSION_FAILED` when the result fails its self-check.
     """
-    clock = Clock(progress)
-    program = program.to(_device(device))
-    given, measured_on = _dataset(calibration, program), _dataset(evaluation, program)
+    home, program = program.device, program.to(chosen(device))
+    clock = Clock(progress, partial(wait_for, program.device))
+    samples, measured_on = _read(calibration), _placed(_read(evaluation), program)
+    given = _placed(samples, program)
     job = job_of(program, spec, given, measured_on, clock)
-    with torch.no_grad():
+    with torch.no_grad(), exact():
         job, start = _prepared(job)
         made, search = _within_budget(job, start)
         with clock.step("evaluate"):
             result = evaluate(program, made.program, measured_on or job.judged_on, given)
     analysis, steps = start.context.analysis, multiples(start.context.analysis, spec)
     return Compression(
-        made.program,
+        made.program.to(home),
         CompressionReport(
             intrafusion_version=intrafusion.__version__,
             torch_version=torch.__version__,
@@ -115,7 +120,7 @@ def compress(
             search=search,
             warnings=[
                 *program.notes,
-                *sample_warnings(given),
+                *sample_warnings(samples),
                 *no_sample_warnings(program, spec, made.compensation),
                 *fit_warnings(made.compensation),
                 *search_warnings(search, held_out=job.judged_on is not measured_on),
@@ -144,11 +149,10 @@ def plan(
             lost, since only a network that was made can be measured.
     """
     check_plannable(spec)
-    clock = Clock(progress)
-    program = program.to(_device(device))
-    given = _dataset(calibration, program)
-    job = job_of(program, spec, given, None, clock)
-    with torch.no_grad():
+    program, samples = program.to(chosen(device)), _read(calibration)
+    clock = Clock(progress, partial(wait_for, program.device))
+    job = job_of(program, spec, _placed(samples, program), None, clock)
+    with torch.no_grad(), exact():
         job, start = _prepared(job)
         counts, decided, search = _allocate(job, start)
         before, after = forecast.sizes(program, start.context, counts)
@@ -163,7 +167,7 @@ def plan(
         groups=groups,
         expected_error=sum(errors) if errors else None,
         search=search,
-        warnings=[*program.notes, *sample_warnings(given)],
+        warnings=[*program.notes, *sample_warnings(samples)],
     )
 
 
@@ -353,15 +357,13 @@ def _refit_jointly(
     )
 
 
-def _device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _read(given: Dataset | str | Path | None) -> Dataset | None:
+    return load_dataset(Path(given)) if isinstance(given, str | Path) else given
 
 
-def _dataset(given: Dataset | str | Path | None, program: Program) -> Dataset | None:
-    if given is None:
+def _placed(dataset: Dataset | None, program: Program) -> Dataset | None:
+    """`dataset`, which must fit `program`, where the program is."""
+    if dataset is None:
         return None
-    dataset = given if isinstance(given, Dataset) else load_dataset(Path(given))
     check_fits(dataset, program)
     return dataset.to(program.device)

@@ -26,6 +26,7 @@ from intrafusion.compensation.layers.layer import put_together
 from intrafusion.compensation.parts import parts
 from intrafusion.compensation.schedule import Stage, stages, with_ends
 from intrafusion.compensation.shelf import Shelf
+from intrafusion.devices import room
 from intrafusion.fusion import Maps
 from intrafusion.program.nodes import call, count_uses
 
@@ -72,7 +73,7 @@ def refit(
     due = _due(sides)
     run = _Run(sides, due, samples, seed)
     fits: list[Fit] = []
-    with torch.no_grad(), Shelf() as shelf:
+    with torch.no_grad(), Shelf(room(analysis.program.device)) as shelf:
         if due:
             run.watch_original(shelf)
         for stage in run.stages:

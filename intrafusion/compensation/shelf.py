@@ -13,15 +13,15 @@ from torch import Tensor
 
 from intrafusion.program.torch_private import flatten, unflatten
 
-IN_MEMORY = 1 << 30
-"""Bytes of values held in memory at a time."""
-
 
 class Shelf:
-    """Holds tensors, and nests of them, under keys; a context that leaves no file behind."""
+    """Holds tensors, and nests of them, under keys; a context that leaves no file behind.
 
-    def __init__(self) -> None:
-        self._free = IN_MEMORY
+    Up to `room` bytes stay in memory, where they are; what is more goes to disk.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._free = room
         self._held: dict[Hashable, Any] = {}
         self._files: dict[Hashable, Path] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from intrafusion.arithmetic import as_deployed
+from intrafusion.devices import wait_for
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program.emit_torchscript import to_script
 from intrafusion.program.inputs import Samples
@@ -33,7 +35,7 @@ def latencies(
     a busy machine takes longer than the work. Runs stop after `seconds` in all, once each
     program had its fewest rounds.
     """
-    with on_threads(threads):
+    with on_threads(threads), as_deployed():
         runs = [_Run(program, batch) for program in programs]
         for run in runs:
             for _ in range(_WARM_UP):
@@ -85,16 +87,12 @@ class _Run:
 
     def timed(self) -> float:
         """Wall seconds of one forward pass."""
-        self._wait()
+        wait_for(self.device)
         start = time.perf_counter()
         with torch.no_grad():
             self._forward(*self._inputs)
-        self._wait()
+        wait_for(self.device)
         return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def _forward(program: Program) -> Callable[..., Any]:

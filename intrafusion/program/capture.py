@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from intrafusion.arithmetic import exact
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import torch_private
 from intrafusion.program.batch import BATCHES, generalise
@@ -60,7 +61,7 @@ def capture(
     check_inputs(module, len(examples.batch(1)))
     check_finite("parameter", module.named_parameters())
     examples = _beside(module, examples)
-    with _evaluation_mode(module) as was_training:
+    with _evaluation_mode(module) as was_training, exact():
         if was_training:
             notes = (*notes, _TRAINING_NOTE)
         return _first_that_agrees(module, _ways(module, examples), examples, source, notes)
@@ -81,7 +82,8 @@ def capture_exported(exported: ExportedProgram, examples: Examples) -> Program:
     """
     check_finite("parameter", exported.named_parameters())
     ways = (partial(_lowered, exported, quick=quick) for quick in (True, False))
-    return _first_that_agrees(exported.module(), ways, examples, "exported", ())
+    with exact():
+        return _first_that_agrees(exported.module(), ways, examples, "exported", ())
 
 
 def _first_that_agrees(

@@ -26,3 +26,10 @@ def test_a_step_within_another_is_told_and_timed_for_itself() -> None:
     ]
     assert clock.seconds["fuse"] >= 0.2
     assert clock.seconds["plan"] < 0.2
+
+
+def test_what_was_begun_in_a_step_counts_there() -> None:
+    clock = Clock(lambda progress: None, wait=lambda: time.sleep(0.2))
+    with clock.step("fuse"):
+        pass
+    assert clock.seconds["fuse"] >= 0.2

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from intrafusion import CompressionSpec, Dataset, compress, load
+from intrafusion import CompressionSpec, Dataset, compress, devices, load
 from intrafusion.channels import analyse, remove
-from intrafusion.compensation import lockstep, refit, shelf
+from intrafusion.compensation import lockstep, refit
 from intrafusion.compensation.layers import affine
 from intrafusion.folding import fold_batch_norm
 from intrafusion.fusion import fuse, fusion_map, selection_map
@@ -125,7 +125,7 @@ def test_parts_and_disk_change_nothing(name: str, monkeypatch: pytest.MonkeyPatc
     samples = (example(24, seed=3),)  # few enough for every position to be looked at
     whole = refit(analysis, removal, maps, samples)
     monkeypatch.setattr(lockstep, "samples_at_a_time", lambda program, walk: 5)
-    monkeypatch.setattr(shelf, "IN_MEMORY", 0)
+    monkeypatch.setattr(devices, "ON_CPU", 0)
     parted = refit(analysis, removal, maps, samples)
     first, second = (replace(removal.program, tensors=f.tensors) for f in (whole, parted))
     assert distance(second, first) < 1e-3
