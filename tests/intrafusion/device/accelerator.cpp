@@ -172,24 +172,16 @@ class Call {
   std::vector<std::pair<c10::Storage, c10::Storage>> storages_;
 };
 
-using OptionalTensors = c10::List<std::optional<at::Tensor>>;
-
 // `value` with `change` applied to all tensors in it.
 template <typename Change>
 c10::IValue changed(const c10::IValue& value, const Change& change) {
   if (value.isTensor()) return change(value.toTensor());
-  if (value.isTensorList()) {
-    c10::List<at::Tensor> list;
-    for (const at::Tensor& each : value.toTensorVector()) list.push_back(change(each));
-    return list;
-  }
-  if (value.isOptionalTensorList()) {
-    OptionalTensors list;
-    for (const std::optional<at::Tensor>& each : value.toOptionalTensorVector())
-      list.push_back(each.has_value() ? std::optional(change(*each)) : std::nullopt);
-    return list;
-  }
-  return value;
+  if (!value.isList()) return value;
+  // Element by element: TorchScript's lists of optional tensors have a type of their own.
+  const auto list = value.toList();
+  c10::impl::GenericList result(list.elementType());
+  for (const c10::IValue& each : list) result.push_back(changed(each, change));
+  return result;
 }
 
 const std::unordered_set<std::string> COPIES = {
