@@ -33,7 +33,8 @@ def head_of(network: nn.Module) -> nn.Linear:
 
 def find_groups(network: nn.Module, shape: Sequence[int] = SHAPE) -> list[Group]:
     """The groups of `network` as Torch-Pruning's DepGraph finds them: from the output back."""
-    graph = tp.DependencyGraph().build_dependency(network, torch.zeros(1, *shape))
+    example = torch.zeros(1, *shape, device=head_of(network).weight.device)
+    graph = tp.DependencyGraph().build_dependency(network, example)
     groups = []
     for members in graph.get_all_groups(ignored_layers=[head_of(network)]):
         producers, consumers = [], []

@@ -54,7 +54,7 @@ def prune(
             the tokens' width that its code takes them for.
     """
     pruned = deepcopy(network).eval()
-    example = torch.zeros(1, *shape, dtype=dtype)
+    example = torch.zeros(1, *shape, dtype=dtype, device=head_of(pruned).weight.device)
     pruner = tp.pruner.BasePruner(
         pruned,
         example,

@@ -49,8 +49,8 @@ def fusion_map(group: Group, kept: int) -> Tensor:
     survivors = importance.argsort(descending=True)[:kept].sort().values
     units = torch.cat(parts, dim=1)
     units = units / units.norm(dim=1, keepdim=True)
-    cost = torch.cdist(units, units[survivors], p=1).double().numpy()
+    cost = torch.cdist(units, units[survivors], p=1).double().cpu().numpy()
     source = np.full(group.units, 1 / group.units)
     target = np.full(kept, 1 / kept)
-    plan = torch.from_numpy(ot.emd(source, target, cost)).float().T
+    plan = torch.from_numpy(ot.emd(source, target, cost)).to(units).T
     return plan / plan.sum(0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 import intrafusion
 from benchmarks.architectures import named
 from benchmarks.speed.part import Part, Row
@@ -20,18 +22,18 @@ PROMISED = 0.7
 """Of the ratio of MACs."""
 
 
-def measure() -> Iterator[Row]:
+def measure(device: torch.device) -> Iterator[Row]:
     """Both widths, any number and multiples, take turns with the original.
 
     Where half of the channels is a multiple anyway, both are one network.
     """
     for name in NETWORKS:
         module = named(name).build().eval()
-        program = intrafusion.load(module, input_shapes=[(1, 3, 224, 224)])
+        program = intrafusion.load(module, input_shapes=[(1, 3, 224, 224)]).to(device)
         small: dict[int, tuple[str, Program]] = {}
         for multiple in MULTIPLES:
             spec = CompressionSpec(sparsity=SPARSITY, compensation="none", round_to=multiple)
-            made = intrafusion.compress(program, spec).program
+            made = intrafusion.compress(program, spec, device=device).program
             widths = "any" if multiple == 1 else f"multiples of {multiple}"
             small.setdefault(macs(made), (widths, made))
         for batch in BATCHES:
