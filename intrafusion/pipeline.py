@@ -92,8 +92,9 @@ def compress(
     """
     home, program = program.device, program.to(chosen(device))
     clock = Clock(progress, partial(wait_for, program.device))
-    samples, measured_on = _read(calibration), _placed(_read(evaluation), program)
-    given = _placed(samples, program)
+    # Evaluation samples may be many, and are measured on some at a time: they stay where they are.
+    samples, measured_on = _read(calibration, program), _read(evaluation, program)
+    given = None if samples is None else samples.to(program.device)
     job = job_of(program, spec, given, measured_on, clock)
     with torch.no_grad(), exact():
         job, start = _prepared(job)
@@ -149,9 +150,11 @@ def plan(
             lost, since only a network that was made can be measured.
     """
     check_plannable(spec)
-    program, samples = program.to(chosen(device)), _read(calibration)
+    program = program.to(chosen(device))
     clock = Clock(progress, partial(wait_for, program.device))
-    job = job_of(program, spec, _placed(samples, program), None, clock)
+    samples = _read(calibration, program)
+    given = None if samples is None else samples.to(program.device)
+    job = job_of(program, spec, given, None, clock)
     with torch.no_grad(), exact():
         job, start = _prepared(job)
         counts, decided, search = _allocate(job, start)
@@ -357,13 +360,10 @@ def _refit_jointly(
     )
 
 
-def _read(given: Dataset | str | Path | None) -> Dataset | None:
-    return load_dataset(Path(given)) if isinstance(given, str | Path) else given
-
-
-def _placed(dataset: Dataset | None, program: Program) -> Dataset | None:
-    """`dataset`, which must fit `program`, where the program is."""
-    if dataset is None:
+def _read(given: Dataset | str | Path | None, program: Program) -> Dataset | None:
+    """The samples, which must fit `program`."""
+    if given is None:
         return None
+    dataset = given if isinstance(given, Dataset) else load_dataset(Path(given))
     check_fits(dataset, program)
-    return dataset.to(program.device)
+    return dataset

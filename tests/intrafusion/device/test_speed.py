@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.architectures import randomise, torchvision
+from benchmarks.architectures import Architecture, images, randomise, torchvision
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import cost, lockstep, plan, whole
+from benchmarks.speed import cost, inference, lockstep, plan, whole
 from benchmarks.speed.part import Row
 from tests.intrafusion.device.work import accelerator
 
@@ -25,6 +25,14 @@ There = Callable[..., Any]
 def small() -> nn.Module:
     torch.manual_seed(0)
     return randomise(torchvision("resnet18", num_classes=10)()).eval()
+
+
+def tiny() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 32, 3, stride=4, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.Conv2d(32, 48, 3), nn.BatchNorm2d(48), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10)),
+    )
 
 
 def run_main(results: Path) -> None:
@@ -39,8 +47,14 @@ def run_lockstep() -> list[Row]:
 
 
 def run_whole() -> Mapping[str, whole.Took]:
-    whole.SHAPE, whole.network = (3, 64, 64), small
+    whole.torchvision = lambda name: tiny
     return {name: whole.measured(name, "pretend") for name in whole.RUNS}
+
+
+def run_inference() -> list[Row]:
+    inference.NETWORKS, inference.BATCHES, inference.SECONDS = ("tiny",), (2,), 0.1
+    inference.named = lambda name: Architecture(name, tiny, images(64))
+    return list(inference.measure(accelerator().device))
 
 
 def test_devices_have_tables_of_their_own(tmp_path: Path, there: There) -> None:
@@ -72,3 +86,9 @@ def test_the_whole_is_measured_there_with_its_peers(there: There) -> None:
     assert pruned.solver == 0
     for took in (published, *ours):
         assert 0 < took.solver < took.seconds
+
+
+def test_compressed_networks_are_timed_there_in_both_precisions(there: There) -> None:
+    rows = there(run_inference)
+    assert {row["precision"] for row in rows} == {"float32", "float16"}
+    assert all(row["original ms"] > 0 and row["compressed ms"] > 0 for row in rows)
