@@ -75,8 +75,8 @@ c10::Storage same_bytes(const c10::Storage& storage, c10::Device device) {
   auto* owner = storage.unsafeGetStorageImpl();
   c10::raw::intrusive_ptr::incref(owner);
   c10::DataPtr data(storage.mutable_data(), owner, &release, device);
-  c10::Allocator* allocator =
-      device.is_cpu() ? c10::GetAllocator(c10::DeviceType::CPU) : static_cast<c10::Allocator*>(&memory);
+  c10::Allocator* allocator = &memory;
+  if (device.is_cpu()) allocator = c10::GetAllocator(c10::DeviceType::CPU);
   return {c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(data), allocator, true};
 }
 
@@ -185,7 +185,8 @@ c10::IValue changed(const c10::IValue& value, const Change& change) {
 }
 
 const std::unordered_set<std::string> COPIES = {
-    "aten::_copy_from", "aten::_copy_from_and_resize", "aten::copy_", "aten::copy_sparse_to_sparse_"};
+    "aten::_copy_from", "aten::_copy_from_and_resize", "aten::copy_",
+    "aten::copy_sparse_to_sparse_"};
 const std::unordered_set<std::string> INDEXED = {
     "aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"};
 const std::unordered_set<std::string> PRODUCTS = {
@@ -300,8 +301,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 
 extern "C" {
 // Names of operations, one a line: those that take numbers from the CPU as tensors without
-// dimensions, those that CUDA has no kernel for, and those that have kernels of their own for sparse
-// tensors. Called once, before the device is used.
+// dimensions, those that CUDA has no kernel for, and those that have kernels of their own for
+// sparse tensors. Called once, before the device is used.
 void accelerator_rules(
     const char* with_numbers, const char* without_cuda, const char* with_sparse) {
   takes_numbers = lines_of(with_numbers);
