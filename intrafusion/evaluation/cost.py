@@ -35,9 +35,9 @@ Product: TypeAlias = tuple[Length, ...]
 def macs(program: Program) -> int:
     """Multiply-accumulates of one sample's forward pass.
 
-    Counted are convolutions, linear layers, matrix products and attention, from the shapes of
-    the values on the example inputs; the rest (activations, normalisation, pooling) is not. Of a
-    branch that depends on data, the way that costs more is counted.
+    Counted are convolutions, linear and recurrent layers, matrix products and attention, from the
+    shapes of the values on the example inputs; the rest (activations, normalisation, pooling) is
+    not. Of a branch that depends on data, the way that costs more is counted.
     """
     total = sum(math.prod(map(int, product)) for product in products(walk(program)))
     return total // program.example_inputs[0].shape[0]
@@ -55,7 +55,7 @@ def _products(values: Mapping[fx.Node, Any]) -> Iterator[Product]:
         if isinstance(node.target, Branch):
             ways = [list(_products(_within(way, args[1:]))) for way in node.target.ways]
             yield from max(ways, key=lambda way: sum(math.prod(map(int, p)) for p in way))
-        elif count is not None and isinstance(value, Value):
+        elif count is not None and (isinstance(value, Value) or count is _recurrent):
             yield from count(value, *args)
 
 
@@ -101,9 +101,22 @@ def _attention(
     yield (*scores, Length(value, -1))
 
 
+def _recurrent(
+    result: object, x: Value, states: object, parameters: list[Value], *rest: object
+) -> Iterator[Product]:
+    # Every weight of every layer and direction is read once per sample and step.
+    for weight in parameters:
+        if weight.rank == 2:
+            yield (Length(x, 0), Length(x, 1), Length(weight, 0), Length(weight, 1))
+
+
 _COUNTS: dict[Any, Callable[..., Iterator[Product]]] = {
     aten.convolution.default: _convolution,
     aten.linear.default: _linear,
+    aten.lstm.input: _recurrent,
+    aten.gru.input: _recurrent,
+    aten.rnn_tanh.input: _recurrent,
+    aten.rnn_relu.input: _recurrent,
     aten.mm.default: _linear,
     aten.bmm.default: _linear,
     aten.mv.default: _linear,
