@@ -83,6 +83,7 @@ RECIPES: dict[str, Recipe] = {
     "fashion_resnet": Recipe(12, 0.1),
     "fashion_mobilenet": Recipe(5, 0.1, bfloat16=False),
     "fashion_densenet": Recipe(5, 0.1),
+    "fashion_gru": Recipe(4, 3e-3, adam, bfloat16=False),
     "mnist_vit": Recipe(8, 3e-3, adam, moved, bfloat16=False),
     "mnist_mlp": Recipe(20, 3e-3, adam, moved, bfloat16=False),
     "tones_conv": Recipe(8, 0.1, augment=unchanged),

@@ -51,25 +51,26 @@ def prune(
 
     Raises:
         DoesNotRunError: what is made does not, as attention whose heads no longer are the share of
-            the tokens' width that its code takes them for.
+            the tokens' width that its code takes them for; or Torch-Pruning itself does not, as on
+            recurrent layers.
     """
     pruned = deepcopy(network).eval()
     example = torch.zeros(1, *shape, dtype=dtype, device=head_of(pruned).weight.device)
-    pruner = tp.pruner.BasePruner(
-        pruned,
-        example,
-        importance=CRITERIA[criterion](),
-        pruning_ratio=sparsity,
-        ignored_layers=[head_of(pruned)],
-        num_heads={
-            layer.qkv: layer.heads for layer in pruned.modules() if isinstance(layer, Attention)
-        },
-    )
-    pruner.step()
     try:
+        pruner = tp.pruner.BasePruner(
+            pruned,
+            example,
+            importance=CRITERIA[criterion](),
+            pruning_ratio=sparsity,
+            ignored_layers=[head_of(pruned)],
+            num_heads={
+                layer.qkv: layer.heads for layer in pruned.modules() if isinstance(layer, Attention)
+            },
+        )
+        pruner.step()
         with torch.no_grad():
             pruned.eval()(example)
-    except RuntimeError as error:
+    except (IndexError, RuntimeError) as error:
         raise DoesNotRunError(str(error)) from error
     return pruned
 

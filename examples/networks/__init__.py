@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from examples.networks.densenet import FashionDenseNet
+from examples.networks.gru import FashionGRU
 from examples.networks.mlp import MnistMLP
 from examples.networks.mobilenet import FashionMobileNet
 from examples.networks.resnet import FashionResNet
@@ -22,6 +23,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "fashion_resnet": FashionResNet,
     "fashion_mobilenet": FashionMobileNet,
     "fashion_densenet": FashionDenseNet,
+    "fashion_gru": FashionGRU,
     "mnist_vit": MnistViT,
     "mnist_mlp": MnistMLP,
     "tones_conv": TonesConvNet,

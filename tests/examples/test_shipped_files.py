@@ -22,6 +22,7 @@ FLOORS = {
     "fashion_resnet": 0.915,
     "fashion_mobilenet": 0.9,
     "fashion_densenet": 0.9,
+    "fashion_gru": 0.82,
     "mnist_vit": 0.97,
     "mnist_mlp": 0.98,
     "tones_conv": 0.95,
