@@ -411,6 +411,24 @@ def transformer(kind: str) -> Callable[[], nn.Module]:
                 **special,
             )
             return EncoderDecoder(library.WhisperForConditionalGeneration(config))
+        if kind == "segformer":
+            network = library.SegformerForSemanticSegmentation(library.SegformerConfig())
+            return OneField(network, "logits")
+        if kind == "wav2vec2":
+            convolutions = {
+                "conv_dim": (32,) * 3,
+                "conv_stride": (5, 2, 2),
+                "conv_kernel": (10, 3, 3),
+            }
+            config = library.Wav2Vec2Config(
+                vocab_size=32,
+                intermediate_size=96,
+                num_conv_pos_embeddings=16,
+                num_conv_pos_embedding_groups=4,
+                **convolutions,
+                **width,
+            )
+            return OneField(library.Wav2Vec2ForCTC(config), "logits")
         if kind == "llama":
             config = library.LlamaConfig(
                 vocab_size=100,
@@ -522,6 +540,8 @@ ZOO: tuple[Architecture, ...] = (
         transformer("whisper"),
         lambda batch: features(16, 40)(batch) + tokens(7)(batch),
     ),
+    Architecture("wav2vec2", transformer("wav2vec2"), features(2000)),
+    Architecture("segformer", transformer("segformer"), images(64), images(512)),
     Architecture("torch_encoder", EncoderNet, tokens(12)),
     Architecture(
         "clip",

@@ -161,6 +161,11 @@ PUBLISHED: Mapping[str, Published] = {
         ),
         _pairs(features(80, 3000), tokens(32)),
     ),
+    "wav2vec2": Published(
+        _transformers(lambda t: OneField(t.Wav2Vec2ForCTC(t.Wav2Vec2Config()), "logits")),
+        features(16_000),
+        features(2_000),
+    ),
     "torch_encoder": Published(partial(EncoderNet, 37_000, 512, 8, 6), tokens(128), tokens(12)),
     "clip": Published(
         _transformers(_clip),
@@ -188,10 +193,10 @@ PUBLISHED: Mapping[str, Published] = {
     ),
 }
 """By the names of the zoo: BERT base, ViT-B/16, DINOv2-B/14, GPT-2, SmolLM2-135M, Pythia-70M, T5
-small, Whisper tiny, the encoder of Vaswani et al. (2017), CLIP ViT-B/32, U-Net, EDSR's baseline,
-ResNet-50 with group norm, ResNet-18 with CBAM, weight and spectral norm, R3D-18, and recurrent
-nets of the size of Zaremba et al.'s medium language model (2014). Of the others there is no
-published size: one second of speech, and images of 224 pixels.
+small, Whisper tiny, wav2vec 2.0 base, the encoder of Vaswani et al. (2017), CLIP ViT-B/32, U-Net,
+EDSR's baseline, ResNet-50 with group norm, ResNet-18 with CBAM, weight and spectral norm, R3D-18,
+and recurrent nets of the size of Zaremba et al.'s medium language model (2014). Of the others there
+is no published size: one second of speech, and images of 224 pixels.
 
 Texts are of 128 tokens, CLIP's of its 77; U-Net sees 256 pixels, super-resolution makes 192 of 96.
 """
