@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from cProfile import Profile
 from functools import partial
 
 import pytest
+import torch
 
 from benchmarks.scale import LIMIT_SECONDS, chain, measure_memory
 from benchmarks.zoo.processes import in_own_process
 from intrafusion import load
-from intrafusion.channels import analyse
+from intrafusion.channels import analyse, remove
 
 
 def test_a_graph_of_thousands_of_nodes_has_the_groups_of_its_blocks() -> None:
@@ -25,6 +27,21 @@ def test_a_graph_of_thousands_of_nodes_has_the_groups_of_its_blocks() -> None:
         [f"{number}.inner.weight[0]", f"{number}.inner.bias[0]", f"{number}.outer.weight[1]"]
         for number in range(1, blocks + 1)
     ]
+
+
+def test_analysis_and_removal_do_as_much_for_every_block() -> None:
+    short, long = (calls_of(blocks) for blocks in (40, 120))
+    assert long < 3.1 * short
+
+
+def calls_of(blocks: int) -> int:
+    """How many functions are called to analyse a chain and to remove from it."""
+    program = load(chain(blocks).eval(), input_shapes=[(2, 3, 4, 4)])
+    counting = Profile()
+    analysis = counting.runcall(analyse, program)
+    kept = {group: torch.arange(len(group) // 2) for group in analysis.groups}
+    counting.runcall(remove, analysis, kept)
+    return sum(entry.callcount for entry in counting.getstats())
 
 
 @pytest.mark.slow
