@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 BATCHES = (1, 2, 5)
 EXAMPLE_BATCH = 2
-_REPEATS = 3
+_REPEATS, _LONG_ENOUGH = 3, 1.0
+"""At least so many calls are timed, and so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,15 @@ class Row:
 
 
 def median_seconds(call: Callable[[], object]) -> float:
-    """The median processor time of some calls, after one that is not counted.
+    """The median processor time of some calls, after one that is not counted; see `_REPEATS`.
 
     On one thread this is the time it takes on a machine that does nothing else.
     """
     call()
-    return statistics.median(seconds(call)[1] for _ in range(_REPEATS))
+    taken: list[float] = []
+    while len(taken) < _REPEATS or sum(taken) < _LONG_ENOUGH:
+        taken.append(seconds(call)[1])
+    return statistics.median(taken)
 
 
 def seconds(call: Callable[[], T]) -> tuple[T, float]:
