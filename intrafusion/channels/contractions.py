@@ -181,7 +181,7 @@ class _Search:
         return found
 
     def _values(self, node: fx.Node) -> list[Value]:
-        return list(values_in([self._walk.values[node]]))
+        return values_in([self._walk.values[node]])
 
     def _met(self, node: fx.Node, source: Any, atoms: Plane) -> Plane:
         """The atoms of `source` that stand where `node` has `atoms`."""

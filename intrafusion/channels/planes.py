@@ -27,6 +27,8 @@ _ALL, _FIRST = slice(None), slice(0, 1)
 
 def along(labels: Plane, dim: int, rank: int) -> Plane:
     """The plane of a value of `rank` whose entries are the vector `labels`, along `dim`."""
+    if rank == 1:
+        return labels
     return labels.reshape((1,) * (dim % rank) + (-1,) + (1,) * (rank - 1 - dim % rank))
 
 
@@ -51,12 +53,19 @@ def row(plane: Plane, dim: int) -> Plane:
 def compact(plane: Plane) -> Plane:
     """The same plane with size 1 along every dimension that it does not distinguish."""
     for dim in varying(plane):
-        lead = (_ALL,) * dim
-        first = plane[(*lead, _FIRST)]
-        # Most often the second line along a dimension differs from the first.
-        if np.array_equal(first, plane[(*lead, slice(1, 2))]) and bool((first == plane).all()):
+        # Most often the first entries of the first two lines along a dimension differ.
+        if plane.size and plane.item(0) != plane.item(math.prod(plane.shape[dim + 1 :])):
+            continue
+        first = plane[(*(_ALL,) * dim, _FIRST)]
+        if bool((first == plane).all()):
             plane = first
     return plane
+
+
+def broadcast(plane: Plane, shape: tuple[int, ...]) -> Plane:
+    """`plane` with copies along dimensions of size 1, and in front, to have `shape`."""
+    # numpy takes its time to find that there is nothing to do, as mostly there is.
+    return plane if plane.shape == shape else np.broadcast_to(plane, shape)
 
 
 def in_full(plane: Plane, shape: Sequence[int]) -> Tensor:
@@ -79,21 +88,19 @@ def reshaped(plane: Plane, before: Sequence[int], after: Sequence[int]) -> Plane
     target: list[int] = []
     changed = False
     for own, new in _blocks(before, after):
-        if all(plane.shape[dim] == 1 for dim in own):
-            full += [1] * len(own)
-            target += [1] * len(new)
+        sizes, wanted = before[own], after[new]
+        if plane.shape[own].count(1) == len(sizes):
+            full += [1] * len(sizes)
+            target += [1] * len(wanted)
         else:
-            sizes, wanted = [before[dim] for dim in own], [after[dim] for dim in new]
             full += sizes
             target += wanted
             changed |= [s for s in sizes if s > 1] != [s for s in wanted if s > 1]
-    if plane.shape != tuple(full):
-        plane = np.broadcast_to(plane, full)
-    moved = plane.reshape(target)
+    moved = broadcast(plane, tuple(full)).reshape(target)
     return compact(moved) if changed else moved
 
 
-def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, range]]:
+def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[slice, slice]]:
     """The smallest stretches of dimensions of two shapes that hold as many entries each."""
     blocks = []
     i = k = 0
@@ -109,13 +116,14 @@ def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, ra
                 sizes[0], i = sizes[0] * before[i], i + 1
             else:
                 sizes[1], k = sizes[1] * after[k], k + 1
-        blocks.append((range(start, i), range(begin, k)))
+        blocks.append((slice(start, i), slice(begin, k)))
     return blocks
 
 
 def is_frozen(plane: Plane) -> bool:
     """Whether no entry of `plane` can be removed."""
-    return not plane.any()
+    # Nearly every plane can be told by one entry.
+    return not (plane.size and plane.item(0)) and not plane.any()
 
 
 def surviving_shape(shape: Sequence[int], planes: Sequence[Plane], alive: Flags) -> list[int]:

@@ -7,7 +7,7 @@ joined while walking: rules only record ties, which `units.py` solves at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from intrafusion.channels.planes import FROZEN, Plane, along, is_frozen, varying
+from intrafusion.channels.planes import FROZEN, Plane, along, broadcast, is_frozen, varying
 from intrafusion.channels.shapes import SHAPES, Shape
 from intrafusion.program import Program
 from intrafusion.program.nodes import call, call_on_meta, name_of
@@ -131,7 +131,7 @@ class Walk:
     def rectangle(self, plane: Plane, node: fx.Node) -> None:
         """What is left of `plane` must be whole lines along every dimension."""
         for dim in varying(plane)[:0:-1]:
-            lines = np.moveaxis(plane, dim, -1)
+            lines = plane.transpose(*range(dim), *range(dim + 1, plane.ndim), dim)
             self.rect(lines.reshape(-1, lines.shape[-1]), node, aligned=True)
 
     def part(self, plane: Plane) -> None:
@@ -159,13 +159,12 @@ class Walk:
         """The entries of `plane` are where channels are read and summed over."""
         self.consumed.append(plane.reshape(-1))
 
-    def label(self, name: str, tensor: Tensor) -> Planes:
+    def label(self, name: str, shape: Shape) -> Planes:
         """Fresh atoms for every dimension of a parameter or buffer; the same on a second use."""
-        rank = tensor.dim()
         return tuple(
             [
-                along(self.column(name, dim, size), dim, rank)
-                for dim, size in enumerate(tensor.shape)
+                along(self.column(name, dim, size), dim, len(shape))
+                for dim, size in enumerate(shape)
                 if size > 1
             ]
         )
@@ -178,10 +177,10 @@ class Walk:
         if self.seeds is not None:
             # What surgery added, such as a renumbered index, has no channels to follow.
             return self.seeds.get((name, dim), np.full(size, FROZEN, np.int32))
-        if (name, dim) not in self.ranges:
-            self.ranges[name, dim] = range(self.atoms, self.atoms + size)
-            self.atoms += size
-        atoms = self.ranges[name, dim]
+        atoms = self.ranges.get((name, dim))
+        if atoms is None:
+            atoms = self.ranges[name, dim] = range(self.atoms, self.atoms + size)
+            self.atoms = atoms.stop
         return np.arange(atoms.start, atoms.stop, dtype=np.int32)
 
 
@@ -190,7 +189,7 @@ def _pairs(a: Plane, b: Plane) -> Tie:
     if a.shape != b.shape:
         met = np.broadcast(a, b)
         if not met.size == a.size == b.size:
-            a, b = np.broadcast_to(a, met.shape), np.broadcast_to(b, met.shape)
+            a, b = broadcast(a, met.shape), broadcast(b, met.shape)
     return a.reshape(-1), b.reshape(-1)
 
 
@@ -216,8 +215,9 @@ def walk(
             record.values[node] = Value(tuple(example.shape), example.dtype)
         elif node.op == "get_attr":
             tensor = program.tensors[node.target]
-            planes = record.label(node.target, tensor)
-            record.values[node] = Value(tuple(tensor.shape), tensor.dtype, planes, tensor)
+            shape = tuple(tensor.shape)
+            planes = record.label(node.target, shape)
+            record.values[node] = Value(shape, tensor.dtype, planes, tensor)
         elif node.op == "call_function":
             record.values[node] = _call(record, node, rule_for(node))
         elif node.op == "output":
@@ -229,10 +229,10 @@ def walk(
 
 def _call(record: Walk, node: fx.Node, rule: Rule) -> Any:
     args: Any = fx.map_arg(node.args, record.values.__getitem__)
-    kwargs: Any = fx.map_arg(node.kwargs, record.values.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, record.values.__getitem__) if node.kwargs else {}
     if node.target is operator.getitem:
         return args[0][args[1]]  # the list of values of an operation with several results
-    inputs = list(values_in(map(record.values.__getitem__, node.all_input_nodes)))
+    inputs = values_in(map(record.values.__getitem__, node.all_input_nodes))
     if not inputs:
         result = call(node, args, kwargs)
         if not isinstance(result, Tensor):
@@ -255,9 +255,12 @@ def _with_planes(
     """A result with what can be followed further of its planes; a number has none."""
     if not isinstance(out, Value):
         return out
-    if not any(planes is value.planes for value in inputs):
-        planes = _live(record, node, planes, out.shape)  # else they have been followed so far
-    return Value(out.shape, out.dtype, planes)
+    for value in inputs:
+        if planes is value.planes:
+            break  # they have been followed so far
+    else:
+        planes = _live(record, node, planes, out.shape)
+    return Value(out.shape, out.dtype, planes) if planes else out
 
 
 def described(tensor: Tensor, data: Tensor | None = None) -> Value:
@@ -300,13 +303,15 @@ def _dtype(inputs: list[Value], args: Any, kwargs: Any) -> torch.dtype | None:
     return first if first.is_floating_point else None
 
 
-def values_in(arguments: Iterable[Any]) -> Iterator[Value]:
+def values_in(arguments: Iterable[Any]) -> list[Value]:
     """The values among the arguments of an operation, and in lists among them."""
+    values: list[Value] = []
     for argument in arguments:
         if isinstance(argument, Value):
-            yield argument
+            values.append(argument)
         elif isinstance(argument, (list, tuple)):
-            yield from values_in(argument)
+            values += values_in(argument)
+    return values
 
 
 def _metas(argument: Any) -> Any:

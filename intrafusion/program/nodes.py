@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,8 +17,14 @@ def name_of(node: fx.Node) -> str:
     """The bare ATen name of what a node calls: `conv2d` for `aten.conv2d.default`."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
-        return target._schema.name.removeprefix("aten::").rstrip("_")
+        return _overload_name(target)
     return str(getattr(target, "__name__", target))
+
+
+@cache
+def _overload_name(target: torch._ops.OpOverload) -> str:
+    # Asked several times of every node; torch makes the schema's name anew each time.
+    return target._schema.name.removeprefix("aten::").rstrip("_")
 
 
 def arguments(node: fx.Node) -> tuple[Any, ...]:

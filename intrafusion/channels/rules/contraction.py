@@ -19,12 +19,12 @@ def linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Pla
     """x (…, I) · W (O, I) + b (O,): the columns of W read x, its rows make new channels."""
     x, weight, bias = (*args, None)[:3]
     contract(walk, node, x, -1, weight, 1)
-    passed = Value(out.shape, out.dtype, x.without(-1))
+    planes = x.without(-1)
     made = weight.plane_along(0)
-    values = [passed]
     if made is not None:
         walk.produce(made)
-        values = [replace(passed, planes=(*passed.planes, along(row(made, 0), -1, out.rank)))]
+        planes = (*planes, along(row(made, 0), -1, out.rank))
+    values = [Value(out.shape, out.dtype, planes)]
     if bias is not None:
         values.append(bias)
     return merge(walk, node, values, out.shape)

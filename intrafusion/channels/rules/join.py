@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from intrafusion.channels.planes import FROZEN, along, varying
+from intrafusion.channels.planes import FROZEN, along, broadcast, varying
 from intrafusion.channels.rules.contraction import raised
 from intrafusion.channels.rules.index import taken_apart
 from intrafusion.channels.rules.pointwise import merge
@@ -52,7 +52,7 @@ def _joined(walk: Walk, node: fx.Node, parts: list[Value], dim: int, out: Value)
     dims = {dim, *(d for p in pieces for d in varying(p))}
     full = [size if d in dims else 1 for d, size in enumerate(out.shape)]
     plane = np.concatenate(
-        [np.broadcast_to(p, (*full[:dim], p.shape[dim], *full[dim + 1 :])) for p in pieces], dim
+        [broadcast(p, (*full[:dim], p.shape[dim], *full[dim + 1 :])) for p in pieces], dim
     )
     walk.rectangle(plane, node)
     return (plane,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,8 @@ def split(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Any) -> list[P
     """Each piece takes its part of every plane."""
     x: Value = args[0]
     dim = kwargs.get("dim", args[2] if len(args) > 2 else 0) % x.rank
-    ends = np.cumsum([piece.shape[dim] for piece in out])
-    places = np.split(np.arange(x.shape[dim]), ends[:-1])
+    sizes = [piece.shape[dim] for piece in out]
+    places = [np.arange(end - n, end) for n, end in zip(sizes, accumulate(sizes), strict=True)]
     return taken_apart(walk, node, x, dim, places)
 
 

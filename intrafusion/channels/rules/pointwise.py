@@ -39,7 +39,7 @@ def is_pointwise(node: fx.Node) -> bool:
 
 def pointwise(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Planes:
     """Channels that meet at one position are one; one that meets a fixed size must stay."""
-    values = list(values_in((*args, *kwargs.values())))
+    values = values_in((*args, *kwargs.values()))
     if len(values) > 1 and name_of(node) == "prelu":
         # The slope is one per channel, and the channel is dimension 1.
         x, slope = values
