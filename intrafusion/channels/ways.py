@@ -8,7 +8,6 @@ a gated layer is not the second, whatever the order they stand in.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
 
 from intrafusion.channels.runs import Integers
 from intrafusion.channels.units import FREE, Meetings, Units
@@ -41,12 +40,14 @@ def ways(units: Units, repeated: Integers) -> Integers:
     random = np.random.default_rng(0)
     colour = random.integers(2**62, size=1 + int(units.column.max()))[units.column[chosen]]
     colour += units.parts[chosen]
-    met = _met(units.meetings, number, random)
+    run, other, how = _met(units.meetings, number, random)
     kinds, found = 0, -1
     while kinds > found:
         found = kinds
         for _ in range(_ROUNDS):
-            colour = _scrambled(colour + met @ _scrambled(colour))
+            # There are few rounds: to make a sparse matrix for them would take longer.
+            np.add.at(colour, run, how * _scrambled(colour)[other])
+            colour = _scrambled(colour)
         ascending = np.sort(colour, kind="stable")  # the quickest, as many are equal
         kinds = 1 + int(np.count_nonzero(np.diff(ascending)))
     _, first, kind = np.unique(colour, return_index=True, return_inverse=True)
@@ -56,8 +57,10 @@ def ways(units: Units, repeated: Integers) -> Integers:
     return way
 
 
-def _met(meetings: Meetings, number: Integers, random: np.random.Generator) -> csr_array:
-    """What each run met, by its `number`, and another number for the way in which it did so.
+def _met(
+    meetings: Meetings, number: Integers, random: np.random.Generator
+) -> tuple[Integers, Integers, Integers]:
+    """Runs and what they met, by their `number`, and another number for how they did so.
 
     Where one met several in one operation, as the rows of a grid meet a vector, it met each of
     them as the n-th: in this order they are those of one place after the other.
@@ -69,9 +72,7 @@ def _met(meetings: Meetings, number: Integers, random: np.random.Generator) -> c
     # One number for each side of each tie.
     ties = 1 + int(tie.max(initial=0))
     sides = [_scrambled(random.integers(2**62, size=ties)[tie] + ranks) for _ in "ab"]
-    ends = (np.concatenate([a, b]), np.concatenate([b, a]))
-    count = int(number.max()) + 1
-    return coo_array((np.concatenate(sides), ends), (count, count)).tocsr()
+    return np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate(sides)
 
 
 def _rank(tie: Integers, run: Integers) -> Integers:
@@ -80,6 +81,8 @@ def _rank(tie: Integers, run: Integers) -> Integers:
     meeting = tie * (1 + run.max(initial=0)) + run
     order = np.argsort(meeting, kind="stable")
     starts = np.diff(meeting[order], prepend=-1)
+    if starts.all():
+        return np.zeros_like(run)
     counted = np.arange(len(order))
     rank = np.empty_like(counted)
     rank[order] = counted - np.maximum.accumulate(np.where(starts, counted, 0))
