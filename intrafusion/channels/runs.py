@@ -34,6 +34,15 @@ class Stretches:
     b: Integers
     length: Integers
 
+    def followed_by(self, ties: int, more: Stretches) -> Stretches:
+        """Those of so many ties, and then those of `more`."""
+        return Stretches(
+            np.concatenate([self.tie, more.tie + ties]),
+            np.concatenate([self.a, more.a]),
+            np.concatenate([self.b, more.b]),
+            np.concatenate([self.length, more.length]),
+        )
+
 
 def stretches(sizes: Sequence[int], a: Plane, b: Plane) -> Stretches:
     """The stretches of ties of such `sizes`, that stand one after the other in `a` and `b`."""
@@ -78,13 +87,14 @@ class Runs:
         a, b = (self.number[side][stretch] + place for side in (ties.a, ties.b))
         return ties.tie[stretch], a, b
 
-    def each(self, values: NDArray[Any]) -> NDArray[Any]:
-        """For each atom what `values` has for its run."""
-        return np.repeat(values, self.length)
-
     def spread(self, numbers: Integers) -> Integers:
         """For each atom a number, which counts upwards within a run from that of the run."""
         return np.repeat(numbers - self.first, self.length) + np.arange(self.length.sum())
+
+    def at(self, atoms: Plane, numbers: Integers) -> Integers:
+        """The same for some atoms alone."""
+        run = self.number[atoms]
+        return numbers[run] + (atoms - self.first[run])
 
 
 def runs(properties: Iterable[NDArray[Any]], ties: Stretches) -> Runs:
@@ -112,8 +122,7 @@ def runs(properties: Iterable[NDArray[Any]], ties: Stretches) -> Runs:
         known = known | fresh
     bounds = np.flatnonzero(known)
     length = np.diff(bounds)
-    number = np.repeat(np.arange(len(bounds)), np.append(length, 1))
-    return Runs(bounds[:-1], length, number)
+    return Runs(bounds[:-1], length, np.cumsum(known) - 1)
 
 
 def _overlaps(ties: Stretches) -> Integers:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intrafusion.channels.components import components
 from intrafusion.channels.planes import FROZEN, Flags, Plane
-from intrafusion.channels.runs import Integers, Runs, joined, runs, stretches
+from intrafusion.channels.runs import Integers, Runs, Stretches, joined, runs, stretches
 from intrafusion.channels.walk import Rect, Tie, Walk
+
+Number = TypeVar("Number", bound=np.generic)
 
 FREE = -1
 """The cause of a unit that can go."""
@@ -74,17 +78,18 @@ class Units:
 def solve(walk: Walk) -> Units:
     """Join what is tied, square the rectangles, and find what is frozen."""
     columns, parts = _columns_of_atoms(walk), _parts(walk)
-    ties = [*walk.ties, *walk.lines]
-    told = len(ties)
+    ties = _tied([*walk.ties, *walk.lines])
+    told = ties.count
     solved = _solved(walk, columns, parts, ties)
     if squared := _squared(solved, walk.rects):
-        ties += [_columns(rect) for rect in squared if not rect.aligned]
-        told = len(ties)
-        ties += [_columns(rect) for rect in squared if rect.aligned]
+        counted = [_columns(rect.grid) for rect in squared if not rect.aligned]
+        told += len(counted)
+        aligned = [_columns(rect.grid) for rect in squared if rect.aligned]
+        ties = ties.followed_by(_tied([*counted, *aligned]))
         solved = _solved(walk, columns, parts, ties)
 
     place = solved.component
-    if len(ties) > len(walk.ties):
+    if ties.count > len(walk.ties):
         place = solved.joined_by(solved.tie < len(walk.ties))
     copies = solved.tie < told
     return Units(
@@ -96,6 +101,31 @@ def solve(walk: Walk) -> Units:
         parts[solved.runs.first],
         columns[solved.runs.first],
     )
+
+
+@dataclass(frozen=True)
+class _Tied:
+    """Ties, one after the other.
+
+    Attributes:
+        count: how many.
+        met: their stretches.
+        fixed: the atoms that they tie to the frozen one.
+    """
+
+    count: int
+    met: Stretches
+    fixed: Plane
+
+    def followed_by(self, more: _Tied) -> _Tied:
+        met = self.met.followed_by(self.count, more.met)
+        return _Tied(self.count + more.count, met, np.concatenate([self.fixed, more.fixed]))
+
+
+def _tied(ties: Sequence[Tie]) -> _Tied:
+    a, b = (joined(tie[side] for tie in ties) for side in (0, 1))
+    met = stretches([side.size for side, _ in ties], a, b)
+    return _Tied(len(ties), met, (a | b)[(a == FROZEN) != (b == FROZEN)])
 
 
 @dataclass(frozen=True)
@@ -125,13 +155,11 @@ class _Solved:
         return components(len(self.runs.first), self.a[some], self.b[some])
 
 
-def _solved(walk: Walk, columns: Integers, parts: Integers, ties: list[Tie]) -> _Solved:
+def _solved(walk: Walk, columns: Integers, parts: Integers, ties: _Tied) -> _Solved:
     """The solution where just `ties` are joined."""
-    left, right = (joined(tie[side] for tie in ties) for side in (0, 1))
-    met = stretches([side.size for side, _ in ties], left, right)
-    cause = _causes(walk, left, right)
-    all_runs = runs([columns, cause, parts], met)
-    tie, a, b = all_runs.within(met)
+    cause = _causes(walk, ties.fixed)
+    all_runs = runs([columns, cause, parts], ties.met)
+    tie, a, b = all_runs.within(ties.met)
     component = components(len(all_runs.first), a, b)
     return _Solved(all_runs, tie, a, b, component, _first_cause(component, cause[all_runs.first]))
 
@@ -142,13 +170,13 @@ def _columns_of_atoms(walk: Walk) -> Integers:
     return np.repeat(np.arange(-1, len(sizes)), [1, *sizes])
 
 
-def _causes(walk: Walk, a: Plane, b: Plane) -> Integers:
-    """For each atom the first freeze that names it, or `FREE`; or `JOINED` where the sides `a`
-    and `b` of all ties tie it to the frozen one, which joins nothing: all that is frozen would be
-    one unit, and have no reasons of its own.
+def _causes(walk: Walk, fixed: Plane) -> Integers:
+    """For each atom the first freeze that names it, or `FREE`; or `JOINED` for those that are
+    `fixed` by a tie to the frozen one, which joins nothing: all that is frozen would be one unit,
+    and have no reasons of its own.
     """
     cause = np.full(walk.atoms, FREE)
-    cause[(a | b)[(a == FROZEN) != (b == FROZEN)]] = JOINED
+    cause[fixed] = JOINED
     frozen = [freeze.atoms for freeze in walk.freezes]
     number = np.repeat(np.arange(len(frozen)), [atoms.size for atoms in frozen])
     # Of several assignments to one atom the last is left: backwards, the first freeze.
@@ -186,9 +214,9 @@ def _numbered(component: Integers, all_runs: Runs) -> Integers:
     return (np.cumsum(lengths) - lengths)[component]
 
 
-def _columns(rect: Rect) -> Tie:
+def _columns(grid: NDArray[Number]) -> tuple[NDArray[Number], NDArray[Number]]:
     """Each entry of the first row with those below it."""
-    return rect.grid[1:].reshape(-1), np.tile(rect.grid[0], len(rect.grid) - 1)
+    return grid[1:].reshape(-1), np.tile(grid[0], len(grid) - 1)
 
 
 def _squared(solved: _Solved, rects: Sequence[Rect]) -> list[Rect]:
@@ -199,26 +227,37 @@ def _squared(solved: _Solved, rects: Sequence[Rect]) -> list[Rect]:
     of which nothing can go, needs no tie.
     """
     squared: list[Rect] = []
-    if not rects:
+    all_runs, free = solved.runs, solved.cause == FREE
+    pending = [
+        (rect, all_runs.at(rect.grid, solved.first))
+        for rect in rects
+        if free[all_runs.number[rect.grid]].any()
+    ]
+    pending = [(rect, units) for rect, units in pending if not _is_square(units, rect)]
+    if not pending:
         return squared
-    unit, pending = solved.runs.spread(solved.first), list(rects)
-    free = solved.runs.each(solved.cause == FREE)
+    # The units of these alone, numbered anew; the frozen atom is alone in the first.
+    seen = np.zeros(all_runs.number.size, np.bool_)
+    seen[FROZEN] = True
+    for _, units in pending:
+        seen[units] = True
+    number = np.cumsum(seen) - 1
+    pending = [(rect, number[units]) for rect, units in pending]
     while pending:
-        now: list[Rect] = []
-        later: list[Rect] = []
-        claimed = np.zeros(1 + int(unit.max()), np.bool_)
-        for rect in pending:
-            units = unit[rect.grid]
-            if not free[rect.grid].any() or _is_square(units, rect):
-                continue
-            (later if claimed[units].any() else now).append(rect)
+        now: list[tuple[Rect, Integers]] = []
+        later: list[tuple[Rect, Integers]] = []
+        claimed = np.zeros(1 + int(number[-1]), np.bool_)
+        for rect, units in pending:
+            (later if claimed[units].any() else now).append((rect, units))
             claimed[units] = True
-        if now and later:
-            a, b = (joined(side) for side in zip(*map(_columns, now), strict=True))
+        squared += [rect for rect, _ in now]
+        if later:
+            tied = [_columns(units) for _, units in now]
+            a, b = (np.concatenate(side) for side in zip(*tied, strict=True))
             real = (a != FROZEN) & (b != FROZEN)
-            unit = components(len(claimed), unit[a[real]], unit[b[real]])[unit]
-        squared += now
-        pending = later
+            merged = components(len(claimed), a[real], b[real])
+            later = [(rect, merged[units]) for rect, units in later]
+        pending = [(rect, units) for rect, units in later if not _is_square(units, rect)]
     return squared
 
 
