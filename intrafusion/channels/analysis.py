@@ -16,7 +16,7 @@ from torch import Tensor
 
 from intrafusion.channels.contractions import scalable_atoms
 from intrafusion.channels.planes import Flags
-from intrafusion.channels.runs import Integers, counted, joined
+from intrafusion.channels.runs import Integers, counted, in_order, joined
 from intrafusion.channels.units import FREE, JOINED, Units, solve
 from intrafusion.channels.walk import Freeze, Walk, walk
 from intrafusion.channels.ways import ways
@@ -169,7 +169,7 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
         way = ways(units, repeated)[free]
         # What goes the same way stands together, place by place in the same order everywhere.
         sort = column * (1 + way.max(initial=0)) + way
-        order = np.lexsort((units.place[free], sort, unit))
+        order = in_order(units.place[free], sort, unit)
         free, unit, column, sort = free[order], unit[order], column[order], sort[order]
     starts = units.runs.first[free]
     length = units.runs.length[free]
@@ -179,18 +179,18 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
     some = bool(scalable.any())
 
     found = []
-    for kind in _alike(unit, sort, starts):
-        own = column[kind[0]]
+    for first, step, width in _alike(unit, sort, starts, length):
+        runs = slice(first[0], first[0] + width)
+        own = column[runs]
         turns = [0, *((own[1:] != own[:-1]).nonzero()[0] + 1).tolist()]
         copies = [end - begin for begin, end in pairwise([*turns, len(own)])]
-        run, step = counted(length[kind[:, 0]])
-        index = position[kind][run] + step[:, None]
+        index = position[first[:, None] + np.arange(width)] + step[:, None]
         bindings = tuple(
             [
                 Binding(name, dim, _ROLES[code], places, scaled)
                 for (name, dim), code, places, scaled in zip(
                     map(columns.__getitem__, own[turns].tolist()),
-                    role[kind[0, turns]].tolist(),
+                    role[runs][turns].tolist(),
                     torch.from_numpy(index).split_with_sizes(copies, dim=1),
                     _contracted(scalable if some else None, start[own], index, copies),
                     strict=True,
@@ -199,8 +199,8 @@ def _groups(program: Program, record: Walk, units: Units) -> tuple[Group, ...]:
         )
         maker = next((b for b in bindings if b.role is Role.PRODUCER), None)
         if maker is not None:
-            members = torch.from_numpy(unit[kind[run, 0]] + step)
-            found.append((int(starts[kind[0, 0]]), Group(maker.tensor, bindings, members)))
+            members = torch.from_numpy(unit[first] + step)
+            found.append((int(starts[first[0]]), Group(maker.tensor, bindings, members)))
     found.sort(key=lambda pair: pair[0])
     groups = [group for _, group in found]
     return tuple(_distinctly_named(groups, _warnings(record, units, groups)))
@@ -219,22 +219,30 @@ def _contracted(
     return [none[k] for k in copies]
 
 
-def _alike(unit: Integers, sort: Integers, starts: Integers) -> Iterator[Integers]:
+def _alike(
+    unit: Integers, sort: Integers, starts: Integers, length: Integers
+) -> Iterator[tuple[Integers, Integers, int]]:
     """Units whose runs are of the same sorts are one group: they stand in the same columns, the
     same number of times, and go the same ways.
 
-    Yields for each group the positions in `unit` of the runs that hold some of its units, a row
-    for each of these, in the order in which the runs start.
+    Yields for each group, unit by unit in the order in which their runs start, the position of the
+    unit's first run in `unit`, and its place within that run; and how many runs each unit has,
+    which come one after the other.
     """
     first = np.flatnonzero(np.diff(unit, prepend=-1))
-    width = np.diff(first, append=len(unit))
-    members: dict[bytes, list[int]] = defaultdict(list)
-    for begin, count in zip(first.tolist(), width.tolist(), strict=True):
-        members[sort[begin : begin + count].tobytes()].append(begin)
-    for key, begins in members.items():
-        rows = np.array(begins)
-        rows = rows[np.argsort(starts[rows])]
-        yield rows[:, None] + np.arange(len(key) // sort.itemsize)
+    size, sorts = sort.itemsize, sort.tobytes()
+    kinds: dict[bytes, int] = {}
+    numbers = [
+        kinds.setdefault(sorts[begin:end], len(kinds))
+        for begin, end in pairwise([*(size * first).tolist(), len(sorts)])
+    ]
+    kind = np.array(numbers, np.int64)
+    order = np.lexsort((starts[first], kind))
+    run, step = counted(length[first[order]])
+    order = order[run]
+    ends = np.cumsum(np.bincount(kind[order], minlength=len(kinds))).tolist()
+    for key, (begin, end) in zip(kinds, pairwise([0, *ends]), strict=True):
+        yield first[order[begin:end]], step[begin:end], len(key) // size
 
 
 _ROLES = (Role.CARRIER, Role.PRODUCER, Role.CONSUMER)

@@ -138,3 +138,17 @@ def counted(counts: Integers) -> tuple[Integers, Integers]:
     """For things of which each stands so many times: which one it is, and the how many-th."""
     which = np.repeat(np.arange(len(counts)), counts)
     return which, np.arange(len(which)) - (np.cumsum(counts) - counts)[which]
+
+
+def in_order(place: Integers, sort: Integers, unit: Integers) -> Integers:
+    """How to order things by unit, then sort, then place, none of them negative: as `lexsort`.
+
+    It is quickest where they are nearly so.
+    """
+    kind = unit * (1 + sort.max(initial=0)) + sort
+    order: Integers = np.argsort(kind, kind="stable")
+    kind, place = kind[order], place[order]
+    # Places are numbered as their first atoms are: nearly always they are in order by now.
+    if ((kind[1:] == kind[:-1]) & (place[1:] < place[:-1])).any():
+        order = order[np.lexsort((place, kind))]
+    return order
