@@ -201,9 +201,9 @@ class CompressionSpec(SpecModel):
             "model writes, inputs that make a classifier sure of its classes, or "
             "noise and random ids (the report's `made_from` says which); `both` on all of them; "
             "`none` rescales them by the variance the averaging lost. `auto` is `calibration` "
-            "where there are samples, or `both` where they are fewer than would be made (192 with "
-            "batch norms, up to 768 without), else `inversion`, else `none`. Samples are made "
-            "unasked only where that is a matter of minutes, and no noise beside real ones."
+            "where there are samples, or `both` where they are fewer than 192 (for a language "
+            "model 768), else `inversion`, else `none`. Samples are made unasked only where that "
+            "is a matter of minutes, and no noise beside real ones."
         ),
     )
     joint_steps: Annotated[int, Field(ge=0, le=100_000)] | None = Field(

@@ -60,13 +60,13 @@ def is_affordable(program: Program) -> bool:
 def is_worth_adding(program: Program, given: int) -> bool:
     """Whether so many given samples are better with made ones beside them.
 
-    Where they are fewer than would be made: then a refit learns their chance features (see "Few
-    samples" in docs/method-notes.md). Noise resembles nothing and is kept away from them.
+    Where they are few, a refit learns their chance features (see "Few samples" in
+    docs/method-notes.md). Noise resembles nothing and is kept away from them.
     """
     kind = _kind(program)
     if kind is None or isinstance(kind, Noise) or kind.affordable(program) < FEWEST:
         return False
-    return given < kind.count(program)
+    return given < min(kind.enough(), kind.count(program))
 
 
 def invert(

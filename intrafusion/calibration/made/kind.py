@@ -73,6 +73,10 @@ class Kind(ABC):
     def wanted(self, walked: Walk) -> int:
         """How many samples there should be for the program that was walked."""
 
+    def enough(self) -> int:
+        """How many samples somebody has to give so that made ones beside them add nothing."""
+        return SAMPLES
+
     @abstractmethod
     def make(self, program: Program, count: int, seed: int, progress: Progress) -> Made:
         """Make `count` samples for `program`, which computes in float32 or float64."""

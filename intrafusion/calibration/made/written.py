@@ -45,6 +45,9 @@ class Written(Kind):
     def wanted(self, walked: Walk) -> int:
         return MOST
 
+    def enough(self) -> int:
+        return MOST
+
     def make(self, program: Program, count: int, seed: int, progress: Progress) -> Made:
         writer = _able(program)
         inputs = [x.value() for x in drawn(program, count, 1.0, seed)]
