@@ -18,7 +18,7 @@ from intrafusion.budget.rounding import multiples
 from intrafusion.budget.search import report_of, smallest
 from intrafusion.calibration import Dataset
 from intrafusion.calibration.datasets import check_fits, load_dataset
-from intrafusion.channels import Group, analyse, remove
+from intrafusion.channels import Analysis, Group, analyse, remove
 from intrafusion.checks import (
     check_finite,
     check_original,
@@ -213,9 +213,13 @@ def _look(job: Job, program: Program) -> _View:
     with job.clock.step("fold"):
         folded = fold_batch_norm(program, epsilon=job.method.epsilon)
     with job.clock.step("analyse"):
-        analysis = analyse(folded.program, whole_heads=job.spec.attention == "heads")
+        analysis = _analysed(job, folded.program)
     context = Context(analysis, folded.moments, job.spec.seed, job.inputs, job.labels)
     return _View(program, folded, context)
+
+
+def _analysed(job: Job, program: Program) -> Analysis:
+    return analyse(program, whole_heads=job.spec.attention == "heads")
 
 
 def _turned(job: Job, view: _View) -> _View:
@@ -227,7 +231,7 @@ def _turned(job: Job, view: _View) -> _View:
     with job.clock.step("turn heads"):
         turned = turn_heads(view.context.analysis, heads, job.inputs)
         folded = replace(view.folded, program=turned)
-        context = replace(view.context, analysis=analyse(turned))
+        context = replace(view.context, analysis=_analysed(job, turned))
     return replace(view, folded=folded, context=context, turned=frozenset(heads))
 
 
