@@ -18,29 +18,9 @@ from intrafusion.channels.planes import FROZEN, Flags, Plane, along, row, varyin
 from intrafusion.channels.runs import joined
 from intrafusion.channels.walk import Value, Walk, values_in
 from intrafusion.program import torch_private
-from intrafusion.program.nodes import arguments, count_uses, name_of
+from intrafusion.program.nodes import MOVING, arguments, count_uses, name_of
 
-_MOVING = frozenset(
-    [
-        "reshape",
-        "permute",
-        "transpose",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "getitem",
-        "cat",
-        "stack",
-        "repeat",
-        "repeat_interleave",
-        "clone",
-    ]
-)
+_MOVING = MOVING | {"cat", "stack", "repeat"}
 _SCALING = frozenset(["neg", "mul", "div", "relu", "leaky_relu"])
 """Operations that are twice as large where their first activation is."""
 

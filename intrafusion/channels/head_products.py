@@ -18,27 +18,7 @@ from torch import Tensor, fx
 from intrafusion.channels.analysis import Analysis
 from intrafusion.channels.planes import Plane
 from intrafusion.channels.walk import Value, values_in
-from intrafusion.program.nodes import arguments, count_uses, name_of
-
-_MOVING = frozenset(
-    [
-        "reshape",
-        "permute",
-        "transpose",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "repeat_interleave",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "getitem",
-        "clone",
-    ]
-)
-"""Operations that put the numbers of their first argument elsewhere, and change none."""
+from intrafusion.program.nodes import MOVING, arguments, count_uses, name_of
 
 _LAYERS = {"linear": (0, 1, 2, 0), "addmm": (1, 2, 0, 1)}
 """Where a linear layer has what it reads, its weight and its bias, and its weight's outputs."""
@@ -206,7 +186,7 @@ class _Search:
         for other in node.users:
             if other is user:
                 continue
-            if other.op != "call_function" or name_of(other) not in _MOVING:
+            if other.op != "call_function" or name_of(other) not in MOVING:
                 return False
             values = values_in([self._walk.values[other]])
             if any(np.isin(plane, own).any() for value in values for own in value.planes):
@@ -223,4 +203,4 @@ def _passes_on(node: fx.Node) -> bool:
     if node.op != "call_function" or not isinstance(arguments(node)[0], fx.Node):
         return False
     scales = name_of(node) in ("mul", "div") and len(node.all_input_nodes) == 1
-    return name_of(node) in _MOVING or scales
+    return name_of(node) in MOVING or scales

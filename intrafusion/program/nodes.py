@@ -12,6 +12,15 @@ from torch import Tensor, fx
 
 from intrafusion.program import torch_private
 
+MOVING = frozenset(
+    [
+        *("reshape", "permute", "transpose", "squeeze", "unsqueeze", "expand", "clone"),
+        *("slice", "select", "split", "split_with_sizes", "unbind", "getitem"),
+        "repeat_interleave",
+    ]
+)
+"""Operations that put the numbers of their first argument elsewhere, and change none."""
+
 
 def name_of(node: fx.Node) -> str:
     """The bare ATen name of what a node calls: `conv2d` for `aten.conv2d.default`."""

@@ -13,7 +13,7 @@ from torch import fx
 from intrafusion.channels.planes import Plane, in_full, plane_of, reshaped, row, varying
 from intrafusion.channels.rules.index import picked, resize_strided_slice, taken_apart
 from intrafusion.channels.rules.opaque import opaque
-from intrafusion.channels.rules.resize import Sizes, follow
+from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments, call, name_of
 
@@ -158,13 +158,8 @@ def _line(plane: Plane, dim: int, position: int) -> Plane:
 
 def resize_shape(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     """reshape, expand: the sizes of the result."""
-    value: Value = sizes.values[old]
-    after = sizes.after(value)
-    literals = [
-        follow(new, literal, before, kept)
-        for literal, before, kept in zip(arguments(new)[1], value.shape, after, strict=True)
-    ]
-    new.args = (new.args[0], literals, *new.args[2:])
+    source, shape, *others = arguments(new)
+    new.args = (source, sizes.sized(new, old, shape), *others)
 
 
 def resize_slice(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:

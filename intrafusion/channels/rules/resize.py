@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -47,6 +47,12 @@ class Sizes:
         self.constants[name] = tensor
         with new.graph.inserting_before(new):
             return new.graph.get_attr(name)
+
+    def sized(self, new: fx.Node, old: fx.Node, literals: Sequence[Any]) -> list[Any]:
+        """`literals`, the whole shape of what `old` gives, as what `new` gives is to have it."""
+        value: Value = self.values[old]
+        pairs = zip(literals, value.shape, self.after(value), strict=True)
+        return [follow(new, literal, before, after) for literal, before, after in pairs]
 
 
 Resize: TypeAlias = Callable[[fx.Node, fx.Node, Sizes], None]

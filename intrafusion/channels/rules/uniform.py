@@ -8,7 +8,7 @@ from torch import fx
 
 from intrafusion.channels.planes import along
 from intrafusion.channels.rules.pointwise import is_pointwise
-from intrafusion.channels.rules.resize import Sizes, follow
+from intrafusion.channels.rules.resize import Sizes
 from intrafusion.channels.walk import Planes, Value, Walk
 from intrafusion.program.nodes import arguments
 
@@ -34,10 +34,5 @@ def uniform(walk: Walk, node: fx.Node, args: Any, kwargs: Any, out: Value) -> Pl
 
 def resize(new: fx.Node, old: fx.Node, sizes: Sizes) -> None:
     """The written sizes are those of what it meets."""
-    value: Value = sizes.values[old]
-    after = sizes.after(value)
-    literals = [
-        follow(new, literal, before, kept)
-        for literal, before, kept in zip(arguments(new)[0], value.shape, after, strict=True)
-    ]
-    new.args = (literals, *new.args[1:])
+    shape, *others = arguments(new)
+    new.args = (sizes.sized(new, old, shape), *others)
