@@ -20,6 +20,10 @@ from intrafusion.program.precision import is_real
 
 SURE = 0.1
 """Cross-entropy at which a network counts as sure of all its classes."""
+ABOVE = 8.0
+"""The search begins at most so many times as large as the least size at which it is."""
+NEARLY = 2.0
+"""Sizes at which it is so many times less sure than at the best count as good as the best."""
 
 SCORING = frozenset(
     ["linear", "addmm", "mm", "matmul", "einsum", "convolution", "softmax", "log_softmax"]
@@ -40,12 +44,12 @@ _PASSING = frozenset(
 class Classes(Searched):
     """The network is sure of the class of each sample, and every class has as many.
 
-    Large noise makes a network sure of anything, so the least size at which a search gets there is
-    taken.
+    Large noise makes many a network sure of anything, so the search begins not far above the least
+    size at which a short one gets there. Others, recurrent ones say, large noise drives into
+    saturation and never to be sure: they begin where they come nearest.
     """
 
     name = "classes"
-    above = 8.0
     loss = (
         "no batch norm says what they are like: they were made so that the network is sure of "
         "their classes. A few unlabelled samples preserve more."
@@ -64,11 +68,15 @@ class Classes(Searched):
 
     def size(self, of_noise: Distance, after_a_search: Distance) -> float:
         found: dict[float, float] = {}
+        least: float | None = None
         for scale in SCALES:
             found[scale] = after_a_search(scale)
-            if found[scale] < SURE:
-                return scale
-        return min(found, key=found.__getitem__)
+            if least is None and found[scale] < SURE:
+                least, found = scale, {scale: found[scale]}
+            if least is not None and scale >= ABOVE * least:
+                break
+        good = [s for s, distance in found.items() if distance <= NEARLY * min(found.values())]
+        return good[0] if least is None else good[-1]
 
 
 class Sure(Aim):

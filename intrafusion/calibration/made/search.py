@@ -42,13 +42,10 @@ class Searched(Kind):
     """Samples that come as near to an aim as descent takes them.
 
     Attributes:
-        above: the search begins so many times as large as `size` says. What shrinks stays different
-            from sample to sample; what grows becomes alike.
         told: whether the distance found is for the report.
     """
 
     memory = 4 << 30
-    above: ClassVar[float]
     told: ClassVar[bool] = False
 
     @abstractmethod
@@ -57,7 +54,11 @@ class Searched(Kind):
 
     @abstractmethod
     def size(self, of_noise: Distance, after_a_search: Distance) -> float:
-        """The size among `SCALES` of inputs like those that the network knows."""
+        """How large the noise is that the search begins with, from what is found at `SCALES`.
+
+        Rather too large than too small: what shrinks stays different from sample to sample; what
+        grows becomes alike.
+        """
 
     def passes(self, program: Program) -> int:
         return 3 * STEPS  # backward costs twice a forward pass
@@ -74,7 +75,7 @@ class Searched(Kind):
         def few(scale: float) -> list[Input]:
             return drawn(program, FEWEST, scale, seed)
 
-        scale = self.above * self.size(of_noise, after_a_search)
+        scale = self.size(of_noise, after_a_search)
         samples, distance = descend(aim, drawn(program, count, scale, seed), STEPS, progress)
         return Made(samples, distance if self.told else None)
 

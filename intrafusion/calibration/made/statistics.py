@@ -22,13 +22,14 @@ from intrafusion.program.nodes import arguments, name_of, tensor_name
 
 TRIED = 7
 """Sizes that are searched from, at most; noise itself says which come first."""
+ABOVE = 4.0
+"""The search begins so many times as large as the size that brings a short one nearest."""
 
 
 class Statistics(Searched):
     """Every batch norm sees the mean and the variance that it remembers."""
 
     name = "statistics"
-    above = 4.0
     told = True
 
     def fits(self, program: Program) -> bool:
@@ -43,7 +44,7 @@ class Statistics(Searched):
     def size(self, of_noise: Distance, after_a_search: Distance) -> float:
         # Noise that is too small is near and leads nowhere: larger ones are searched from too.
         first = SCALES.index(min(SCALES, key=of_noise))
-        return min(SCALES[first : first + TRIED], key=after_a_search)
+        return ABOVE * min(SCALES[first : first + TRIED], key=after_a_search)
 
 
 class Remembered(fx.Interpreter, Aim):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from intrafusion import CompressionSpec, ErrorCode, IntraFusionError, compress, effort, load
 from intrafusion.calibration.inversion import Inversion, invert
 from intrafusion.calibration.made import kind, search
+from intrafusion.calibration.made.classes import Classes
 from intrafusion.calibration.made.inputs import looked_up
 from intrafusion.calibration.made.noise import audible, share_differing
 from intrafusion.evaluation import macs
@@ -168,6 +170,21 @@ def test_outputs_that_are_all_alike_differ_by_nothing() -> None:
     assert share_differing([torch.full((5, 3), 2.0), torch.zeros(5, dtype=torch.int64)]) == 0
     assert share_differing([torch.tensor([[1.0], [-1.0]])]) == 1
     assert share_differing([torch.full((5, 3), torch.nan)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("unsure", "begun_at"),
+    [
+        pytest.param(lambda scale: 0.02 / scale, 2.0, id="surer and surer"),
+        pytest.param(lambda scale: 0.3 * max(scale, 1 / scale), 0.5, id="never sure"),
+        pytest.param(lambda scale: 0.06 * max(scale, 1 / scale), 2.0, id="sure for a while"),
+        pytest.param(lambda scale: float("inf"), kind.SCALES[0], id="no number"),
+    ],
+)
+def test_the_search_begins_above_where_a_network_is_sure_but_not_where_it_no_longer_is(
+    unsure: Callable[[float], float], begun_at: float
+) -> None:
+    assert Classes().size(unsure, unsure) == begun_at
 
 
 @pytest.mark.parametrize(
