@@ -68,7 +68,7 @@ def measure(name: str, program: Program, batch: int, share: float) -> Row:
     small = []
     for multiple in MULTIPLES:
         spec = CompressionSpec(macs=share, allocation="global", importance="l1", round_to=multiple)
-        counts = Allocator(context, criterion_named("l1"), spec).nearest("macs", share)
+        counts = Allocator(context, criterion_named("l1"), spec).nearest({"macs": share})
         kept = {group: torch.arange(count) for group, count in counts.items()}
         small.append(remove(context.analysis, kept).program)
     whole, *times = latencies([program, *small], batch=batch, seconds=SECONDS)

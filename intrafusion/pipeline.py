@@ -272,9 +272,8 @@ def _allocate(
         spec = job.spec.model_copy(update={"latency": None, "macs": fast.share})
         search = SearchReport(budget="latency", limit=limit, minimised="macs", tries=fast.tries)
         return fast.counts, spec, search
-    assert job.spec.cost is not None
     with job.clock.step("allocate"):
-        return allocator.counts(*job.spec.cost), job.spec, None
+        return allocator.counts(job.spec.costs), job.spec, None
 
 
 def _make(job: Job, start: _View, counts: Mapping[Group, int]) -> _Made:

@@ -101,7 +101,8 @@ class CompressionSpec(SpecModel):
     sparsity: Share | None = Field(
         default=None,
         description=(
-            "Share of the selected groups' units to remove: the budget if no other is named."
+            "Budget: share of the selected groups' units to remove; 0.5 if no budget is named. "
+            "`sparsity`, `parameters` and `macs` may stand together, and all are kept."
         ),
         examples=[0.5],
     )
@@ -263,15 +264,9 @@ class CompressionSpec(SpecModel):
     seed: int = Field(default=0, description="Seed of every random choice: same seed, same result.")
 
     @property
-    def budget(self) -> tuple[Budget, float]:
-        """The budget that is named, and its value."""
-        (found,) = self._named(BUDGETS)
-        return found
-
-    @property
-    def cost(self) -> tuple[Cost, float] | None:
-        """The budget if it is one that numbers of units alone decide, else None."""
-        return next(iter(self._named(COSTS)), None)
+    def costs(self) -> dict[Cost, float]:
+        """The budgets that numbers of units alone decide; all are to be kept."""
+        return dict(self._named(COSTS))
 
     @property
     def limit(self) -> tuple[Limit, float] | None:
@@ -289,8 +284,12 @@ class CompressionSpec(SpecModel):
         return given
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
+    def _budgets_go_together(self) -> Self:
         named = [kind for kind, _ in self._named(BUDGETS)]
-        if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} are budgets; name one of them")
+        alone = [kind for kind in named if kind not in COSTS]
+        if alone and len(named) > 1:
+            raise ValueError(
+                f"{' and '.join(named)} are budgets, and {alone[0]} is searched for alone; name "
+                f"it, or any of {', '.join(COSTS)}"
+            )
         return self

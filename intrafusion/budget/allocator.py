@@ -24,9 +24,9 @@ BISECTIONS = 40
 
 @dataclass(frozen=True)
 class Allocator:
-    """Says how many units the groups of a program keep, for any budget.
+    """Says how many units the groups of a program keep, for any budgets.
 
-    Groups with a sparsity of their own have it. The others keep to the budget together: all lose
+    Groups with a sparsity of their own have it. The others keep to all budgets together: all lose
     the same share of units, or as much as the allocation says. A group that the allocation cannot
     judge loses the share that would be everyone's. What allocations measure is measured once.
 
@@ -40,22 +40,23 @@ class Allocator:
     criterion: Criterion
     spec: CompressionSpec
 
-    def counts(self, kind: Cost, share: float) -> dict[Group, int]:
+    def counts(self, costs: Mapping[Cost, float]) -> dict[Group, int]:
         """How many units each group keeps, for the groups that lose some.
 
         Args:
-            kind: what the budget counts.
-            share: of it that may be left; of units the share that goes.
+            costs: the share of each that may be left; of units the share that goes.
 
         Raises:
             IntraFusionError: `NOTHING_TO_PRUNE` if no group would lose a unit;
                 `BUDGET_UNREACHABLE` if all that may go is not enough.
         """
         check_any_selected(self.context.analysis, self.spec)
-        found = self.nearest(kind, share)
+        found = self.nearest(costs)
         if not found:
             raise nothing_to_prune(self.context.analysis, len(self._own))
-        if kind != "sparsity":
+        for kind, share in costs.items():
+            if kind == "sparsity":
+                continue
             left = self._share(kind, found)
             if left > share:
                 raise IntraFusionError(
@@ -67,25 +68,17 @@ class Allocator:
                 )
         return found
 
-    def nearest(self, kind: Cost, share: float) -> dict[Group, int]:
-        """The same, but {} if nothing goes, and the nearest to a budget that cannot be met."""
-        size = self._size(kind)
-        if kind == "sparsity":
-            kept = self._at(share)
-            goal: float = sum(
-                _left(group, share if own is None else own) for group, own in self._own.items()
-            )
-        else:
-            goal = share * self._whole(kind)
-            kept = self._uniform(size, goal)
+    def nearest(self, costs: Mapping[Cost, float]) -> dict[Group, int]:
+        """The same, but {} if nothing goes, and the nearest to budgets that cannot be met."""
+        kept = self._at(max(self._even_sparsity(*cost) for cost in costs.items()))
         if self.spec.allocation != "uniform":
-            kept = self._allocated(size, goal, kept)
+            kept = self._allocated(costs, kept)
         pairs = zip(self._own, kept, strict=True)
         return {group: count for group, count in pairs if count < len(group)}
 
     def least(self, kind: Cost) -> float:
         """The smallest share of `kind`, parameters or MACs, that can be left."""
-        return self._share(kind, self.nearest(kind, 0.0))
+        return self._share(kind, self.nearest({kind: 0.0}))
 
     @cached_property
     def _own(self) -> dict[Group, float | None]:
@@ -128,8 +121,16 @@ class Allocator:
             kept.append(min(len(group), math.ceil(count / step) * step))
         return kept
 
-    def _uniform(self, size: Size, goal: float) -> list[int]:
-        """All open groups lose the same share of units, the smallest that is enough."""
+    def _goal(self, kind: Cost, share: float) -> float:
+        if kind != "sparsity":
+            return share * self._whole(kind)
+        return sum(_left(group, share if own is None else own) for group, own in self._own.items())
+
+    def _even_sparsity(self, kind: Cost, share: float) -> float:
+        """The smallest share of units that is enough when all open groups lose it."""
+        if kind == "sparsity":
+            return share
+        size, goal = self._size(kind), self._goal(kind, share)
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -137,16 +138,17 @@ class Allocator:
                 low = middle
             else:
                 high = middle
-        return self._at(high)
+        return high
 
-    def _allocated(self, size: Size, goal: float, uniform: Sequence[int]) -> list[int]:
+    def _allocated(self, costs: Mapping[Cost, float], uniform: Sequence[int]) -> list[int]:
         """Open groups lose what their error curves say is missed least."""
         ladders, errors = [], []
         for (group, own), count in zip(self._own.items(), uniform, strict=True):
             judged = own is None and group in self._curves
             ladders.append(ladder(len(group), self._multiples[group]) if judged else [count])
             errors.append(self._curves[group] if judged else np.zeros(len(group) + 1))
-        return spend(ladders, errors, size, goal)
+        budgets = [(self._size(kind), self._goal(kind, share)) for kind, share in costs.items()]
+        return spend(ladders, errors, budgets)
 
 
 def need_of_allocation(name: str) -> Need:

@@ -13,26 +13,29 @@ LEAST_SHARE = 0.1
 
 
 def spend(
-    ladders: Sequence[Sequence[int]], errors: Sequence[Floats], size: Size, goal: float
+    ladders: Sequence[Sequence[int]],
+    errors: Sequence[Floats],
+    costs: Sequence[tuple[Size, float]],
 ) -> list[int]:
-    """How many units each group keeps so that the network costs at most `goal`.
+    """How many units each group keeps so that the network keeps to all budgets.
 
     Every group starts at the top of its ladder. Of the curves only the lower convex hull counts,
     so that a cheap step behind a dear one is reached; at each turn the group with the least error
-    per unit of cost takes the next step.
+    per unit of cost takes the next step. Of several costs each counts by the share of it that has
+    yet to go, as penalties do in the greedy method of Toyoda (1975) for several knapsacks.
 
     Args:
         ladders: for each group the numbers of units it may keep, falling.
         errors: for each group (n + 1,) the error expected with 0, 1, … n units.
-        size: the cost.
-        goal: what may be spent; missed where all groups are at the bottom of their ladders.
+        costs: each with what may be spent of it; missed where all groups are at the bottom of
+            their ladders.
     """
     steps = [np.array(ladder) for ladder in ladders]
     hulls = [_lower_hull(ladder, own[ladder]) for own, ladder in zip(errors, steps, strict=True)]
     rung = [0] * len(steps)
     kept = np.array([float(ladder[0]) for ladder in steps])
-    while size(kept) > goal:
-        slopes = size.slopes(kept)
+    while over := [(size, now, goal) for size, goal in costs if (now := size(kept)) > goal]:
+        slopes = np.sum([size.slopes(kept) * (now - goal) / now**2 for size, now, goal in over], 0)
         prices = {}
         for number, (ladder, hull, at) in enumerate(zip(steps, hulls, rung, strict=True)):
             if at + 1 < len(ladder) and slopes[number] > 0:

@@ -54,7 +54,7 @@ def within_latency(allocator: Allocator, limit: float, original: Program, clock:
     reports: dict[frozenset[tuple[Group, int]], TryReport] = {}
 
     def holds(share: float) -> bool:
-        counts = allocator.nearest("macs", share)
+        counts = allocator.nearest({"macs": share})
         key = frozenset(counts.items())
         if key not in reports:
             reports[key] = _timed(allocator, counts, share, limit, original)
@@ -75,7 +75,7 @@ def within_latency(allocator: Allocator, limit: float, original: Program, clock:
             "on starting them, which no smaller width saves.",
             least=fastest,
         )
-    return Fast(allocator.counts("macs", share), share, falling)
+    return Fast(allocator.counts({"macs": share}), share, falling)
 
 
 def _timed(

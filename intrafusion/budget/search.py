@@ -68,7 +68,7 @@ def smallest(
 
     def holds(share: float) -> bool:
         nonlocal best
-        counts = allocator.nearest(size, share)
+        counts = allocator.nearest({size: share})
         if not counts:
             return True  # It is the original.
         key = frozenset(counts.items())
@@ -127,7 +127,8 @@ def judges(
 def report_of(allocator: Allocator, found: Found[M], judged_on: Dataset) -> SearchReport:
     """What the search tells the user."""
     spec = allocator.spec
-    kind, limit = spec.budget
+    assert spec.limit is not None
+    kind, limit = spec.limit
     return SearchReport(
         budget=kind,
         limit=limit,

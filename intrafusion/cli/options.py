@@ -99,7 +99,8 @@ Sparsity = Annotated[
     typer.Option(
         "--sparsity",
         metavar="SHARE",
-        help="Budget: share of the units to remove; 0.5 if no budget is given.",
+        help="Budget: share of the units to remove; 0.5 if no budget is given. Of --sparsity, "
+        "--parameters and --macs several may be given, and all are kept.",
         show_default=False,
         rich_help_panel=_SPEC,
     ),

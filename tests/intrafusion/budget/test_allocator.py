@@ -50,6 +50,22 @@ def test_a_budget_that_cannot_be_met_says_what_can() -> None:
     assert caught.value.code is ErrorCode.BUDGET_UNREACHABLE
 
 
-def test_one_budget_at_a_time() -> None:
-    with pytest.raises(ValidationError, match="sparsity and macs are budgets"):
-        CompressionSpec(sparsity=0.5, macs=0.5)
+@pytest.mark.parametrize("allocation", ["uniform", "reconstruction"])
+def test_all_of_several_budgets_are_kept_and_the_tightest_used(allocation: str) -> None:
+    report = compressed(allocation=allocation, parameters=0.5, macs=0.3, sparsity=0.3)
+    left = report.after.macs / report.before.macs
+    assert 0.25 < left <= 0.3
+    assert report.after.parameters <= 0.5 * report.before.parameters
+    assert sum(g.kept for g in report.groups) <= 0.7 * sum(g.units for g in report.groups) + 1
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "reconstruction"])
+def test_a_budget_that_another_keeps_anyway_changes_nothing(allocation: str) -> None:
+    alone = compressed(allocation=allocation, macs=0.3)
+    both = compressed(allocation=allocation, macs=0.3, parameters=0.99)
+    assert [g.kept for g in both.groups] == [g.kept for g in alone.groups]
+
+
+def test_a_budget_that_is_searched_for_stands_alone() -> None:
+    with pytest.raises(ValidationError, match="latency is searched for alone"):
+        CompressionSpec(latency=0.5, macs=0.5)

@@ -31,7 +31,7 @@ curves = st.lists(
 @given(curves, st.integers(3, 12))
 def test_on_convex_curves_no_other_choice_is_better(errors: list[np.ndarray], goal: int) -> None:
     ladders = [ladder(len(curve) - 1, 1) for curve in errors]
-    kept = spend(ladders, errors, units(len(errors)), goal)
+    kept = spend(ladders, errors, [(units(len(errors)), goal)])
     assert sum(kept) <= max(goal, len(errors))
     cost = sum(curve[count] for curve, count in zip(errors, kept, strict=True))
     others = [
@@ -45,7 +45,14 @@ def test_on_convex_curves_no_other_choice_is_better(errors: list[np.ndarray], go
 def test_a_cheap_step_behind_a_dear_one_is_reached() -> None:
     dear_first = np.array([5.0, 1.1, 1.0, 0.0])
     even = np.array([4.0, 2.0, 0.9, 0.0])
-    assert spend([[3, 2, 1], [3, 2, 1]], [dear_first, even], units(2), 4) == [1, 3]
+    assert spend([[3, 2, 1], [3, 2, 1]], [dear_first, even], [(units(2), 4)]) == [1, 3]
+
+
+def test_of_two_costs_the_one_that_is_farther_off_counts_more() -> None:
+    line = np.arange(10.0, -1, -1)
+    first, second = (Size(np.zeros(1), np.eye(2)[[k]], np.zeros((1, 1), int)) for k in (0, 1))
+    assert spend([ladder(10, 1)] * 2, [line, line], [(first, 4), (second, 8)]) == [4, 8]
+    assert spend([ladder(10, 1)] * 2, [line, line], [(units(2), 19), (second, 4)]) == [10, 4]
 
 
 def test_ladders_keep_multiples_and_a_tenth() -> None:
