@@ -50,8 +50,13 @@ def check_original(program: Program, folded: Program, samples: Sequence[Tensor] 
         )
 
 
-def sample_warnings(given: Dataset | None) -> list[str]:
-    """What there is to say of calibration samples that are few, or mostly the same."""
+def sample_warnings(given: Dataset | None, made: int) -> list[str]:
+    """What there is to say of calibration samples that are few, or mostly the same.
+
+    Args:
+        given: by the user, if any are.
+        made: how many the network made beside them.
+    """
     if given is None:
         return []
     total = len(given)
@@ -64,7 +69,8 @@ def sample_warnings(given: Dataset | None) -> list[str]:
         text = f"There are only {different} different calibration samples."
     else:
         return []
-    return [f"{text} Give some hundred varied ones; labels are not needed."]
+    beside = f" Beside them stand {made} that the network was made to give." if made else ""
+    return [f"{text}{beside} Give some hundred varied ones; labels are not needed."]
 
 
 def _digest(samples: Sequence[Tensor], number: int) -> bytes:

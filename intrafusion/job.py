@@ -51,6 +51,11 @@ class Job:
         """Whether the network has to make samples, alone or beside those given."""
         return self.spec.compensation in ("inversion", "both")
 
+    @property
+    def made(self) -> int:
+        """How many samples it has made."""
+        return 0 if self.refit_on is None else self.refit_on.report.made
+
 
 @dataclass(frozen=True)
 class Samples:

@@ -121,7 +121,7 @@ def compress(
             search=search,
             warnings=[
                 *program.notes,
-                *sample_warnings(samples),
+                *sample_warnings(samples, job.made),
                 *no_sample_warnings(program, spec, made.compensation),
                 *fit_warnings(made.compensation),
                 *search_warnings(search, held_out=job.judged_on is not measured_on),
@@ -170,7 +170,7 @@ def plan(
         groups=groups,
         expected_error=sum(errors) if errors else None,
         search=search,
-        warnings=[*program.notes, *sample_warnings(samples)],
+        warnings=[*program.notes, *sample_warnings(samples, job.made)],
     )
 
 

@@ -38,7 +38,12 @@ def few(count: int) -> Dataset:
 
 def test_fewer_than_would_be_made_are_added_to() -> None:
     program = program_of("vgg")
-    both = refitted_on(program, few(kind.SAMPLES - 1))
+    report = compress(program, QUICK, few(kind.SAMPLES - 1)).report
+    both = report.compensation
+    assert f"only {kind.SAMPLES - 1} different" in report.warnings[0]
+    assert (
+        f"Beside them stand {kind.SAMPLES} that the network was made to give" in report.warnings[0]
+    )
     assert (both.mode, both.made_from) == ("both", "statistics")
     assert (both.made, both.samples) == (kind.SAMPLES, 2 * kind.SAMPLES - 1)
     enough = refitted_on(program, few(kind.SAMPLES))
