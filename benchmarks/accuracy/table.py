@@ -24,6 +24,7 @@ PROMISED: dict[tuple[str, Data, float], float] = {
 }
 """Points of accuracy that ours may lose at most."""
 
+_OURS = (OURS, OURS_EQUAL)
 _DATA = {"": "", "none": "none", "unlabelled": "256 unlabelled samples"}
 
 
@@ -66,10 +67,17 @@ def _network(name: str, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         if row.sparsity:
             lines.setdefault((row.method, row.data), {})[row.sparsity] = row
-    for (method, data), cells in sorted(lines.items(), key=lambda line: line[0][1], reverse=True):
-        bold = "**" if method in (OURS, OURS_EQUAL) else ""
+    for method, data in sorted(lines, key=_place):
+        cells = lines[method, data]
+        bold = "**" if method in _OURS else ""
         texts = [_cell(cells.get(sparsity), before) for sparsity in sparsities]
         yield f"| {bold}{method}{bold} | {_DATA[data]} | {' | '.join(texts)} |"
+
+
+def _place(line: tuple[str, Data]) -> tuple[bool, int, str]:
+    """Where a method stands: with samples before without, ours before the peers."""
+    method, data = line
+    return data == "none", _OURS.index(method) if method in _OURS else len(_OURS), method
 
 
 def _cell(row: Row | None, before: Row) -> str:
@@ -88,7 +96,7 @@ def missed(rows: Sequence[Row]) -> list[str]:
     before = {row.network: row.accuracy for row in rows if not row.sparsity}
     faults = []
     for row in rows:
-        if row.method not in (OURS, OURS_EQUAL):
+        if row.method not in _OURS:
             continue
         lost = (before[row.network] - row.accuracy) * 100
         where = f"{row.network}, {row.sparsity:.0%}, data: {_DATA[row.data]}: {row.method} lost "
@@ -96,11 +104,7 @@ def missed(rows: Sequence[Row]) -> list[str]:
         if promised is not None and lost > promised:
             faults.append(f"{where}{lost:.2f} points, more than {promised}")
         for peer in rows:
-            if (
-                peer.method not in (OURS, OURS_EQUAL)
-                and peer.cell == row.cell
-                and peer.accuracy > row.accuracy
-            ):
+            if peer.method not in _OURS and peer.cell == row.cell and peer.accuracy > row.accuracy:
                 ahead = (before[row.network] - peer.accuracy) * 100
                 faults.append(f"{where}{lost:.2f} points, {peer.method} only {ahead:.2f}")
     return faults
