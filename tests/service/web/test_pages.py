@@ -63,8 +63,14 @@ def test_the_list_shows_jobs_by_state_and_label(page: TestClient) -> None:
     assert page.get("/").headers["Location"] == "/jobs"
     assert "No jobs yet" in page.get("/jobs").text
     model = upload(page, "models", MODEL, name="net.safetensors")
-    job = queued(page, model=model, metadata={"commit": "abc", "label": "nightly"})
+    job = queued(
+        page,
+        model=model,
+        metadata={"commit": "abc", "label": "nightly"},
+        spec={"parameters": 0.5, "macs": 0.3},
+    )
     listed = page.get("/jobs").text
+    assert "50 % of parameters left, 30 % of MACs left" in listed
     assert f"/jobs/{job}" in listed
     assert "net.safetensors" in listed
     assert "commit:abc" in listed
