@@ -7,6 +7,7 @@ Writes results/rounding.md and .json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from collections.abc import Iterator, Sequence
@@ -118,6 +119,9 @@ def _machine() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     torch.set_num_threads(1)
     rows = []
     for name, program, batches in networks():

@@ -2,11 +2,12 @@
 
     python -m benchmarks.scale
 
-Writes results/scale.md and .json.
+Takes about six minutes. Writes results/scale.md and .json.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import platform
@@ -225,6 +226,9 @@ def _memory_line(row: MemoryRow) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     lengths = [in_own_process(partial(measure_length, n), LIMIT_SECONDS) for n in LENGTHS]
     memory = [in_own_process(partial(measure_memory, n), LIMIT_SECONDS) for n in NETWORKS]
     table = as_markdown(lengths, memory)
