@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 from intrafusion.batches import samples_at_a_time
 from intrafusion.channels import Analysis, Removal
-from intrafusion.compensation.layers import Fit, Layer, Record, Sides, layer_of
+from intrafusion.compensation.layers import Fit, Layer, Record, Sides, layers_of
 from intrafusion.compensation.layers.flat import added_to
 from intrafusion.compensation.layers.layer import put_together
 from intrafusion.compensation.parts import parts
@@ -28,7 +28,7 @@ from intrafusion.compensation.schedule import Stage, stages, with_ends
 from intrafusion.compensation.shelf import Shelf
 from intrafusion.devices import room
 from intrafusion.fusion import Maps
-from intrafusion.program.nodes import call, count_uses
+from intrafusion.program.nodes import call
 
 RIDGE, RIDGE_OF_FEW, FEW_SAMPLES = 1e-3, 1e-2, 64
 
@@ -71,6 +71,7 @@ def refit(
     """
     sides = Sides(analysis, removal, maps, dict(removal.program.tensors))
     due = _due(sides)
+    total = len(set(due.values()))
     run = _Run(sides, due, samples, seed)
     fits: list[Fit] = []
     with torch.no_grad(), Shelf(room(analysis.program.device)) as shelf:
@@ -80,7 +81,7 @@ def refit(
             run.advance(stage, shelf)
             for twin in stage.fits:
                 fits.append(run.refit(twin, shelf))
-                progress(len(fits), len(due))
+                progress(len(fits), total)
     held_out = [fit.held_out for fit in fits if fit.held_out is not None]
     return Refit(
         sides.tensors,
@@ -92,13 +93,12 @@ def refit(
 
 def _due(sides: Sides) -> dict[fx.Node, Layer]:
     """The layers to refit, by their nodes in the original."""
-    graph = sides.analysis.program.graph
-    uses, changed = count_uses(graph), _changed(sides)
-    layers = ((node, layer_of(node, uses)) for node in graph.nodes)
+    changed = _changed(sides)
     return {
         node: layer
-        for node, layer in layers
-        if layer is not None and layer.is_due(sides, reads_changed=layer.source in changed)
+        for layer in layers_of(sides.analysis.program.graph)
+        if layer.is_due(sides, reads_changed=not changed.isdisjoint(layer.sources))
+        for node in layer.nodes
     }
 
 
@@ -144,7 +144,8 @@ class _Run:
     def watch_original(self, shelf: Shelf) -> None:
         """Run the original on all parts, and put aside what each layer's refit needs."""
         graph = self.sides.analysis.program.graph
-        watched = {layer.node: twin for twin, layer in self.layers.items()}
+        twins = self.sides.removal.twins
+        watched = {node: twins[node] for layer in self.layers.values() for node in layer.nodes}
         inputs = graph.find_nodes(op="placeholder")
         nodes = list(self._original_order())
         for number, part in enumerate(self.parts):
@@ -155,7 +156,7 @@ class _Run:
                 if node in watched:
                     twin = watched[node]
                     record = self.layers[twin].watch(
-                        self.sides, values, self.skips.get(twin), part.share, self.generator
+                        node, self.sides, values, self.skips.get(twin), part.share, self.generator
                     )
                     shelf.put((twin, number), record.rows)
                     self.records[twin, number] = replace(record, rows={})
@@ -163,13 +164,19 @@ class _Run:
                     del values[source]
 
     def _original_order(self) -> Iterator[fx.Node]:
-        """The original's nodes in the order of their twins, layers where they are refitted."""
+        """The original's nodes in the order of their twins, layers where they are refitted.
+
+        As far as the last node at which one of them stands.
+        """
         origin = {twin: node for node, twin in self.sides.removal.twins.items()}
         for stage in self.stages:
             for twin in (*(node for node, _ in stage.nodes), *stage.fits):
                 # A layer has run when it was refitted; what resizing put in has no original.
                 if (node := origin.pop(twin, None)) is not None:
                     yield node
+        left = [twin for twin in origin if origin[twin].op == "call_function"]
+        watched = [place for place, twin in enumerate(left, 1) if twin in self.layers]
+        yield from (origin[twin] for twin in left[: max(watched, default=0)])
 
     def advance(self, stage: Stage, shelf: Shelf) -> None:
         """Run the compressed program on all parts until the layers that `stage` refits."""
@@ -192,9 +199,11 @@ class _Run:
                 shelf.put((number, node), values[node])
 
     def refit(self, twin: fx.Node, shelf: Shelf) -> Fit:
-        """Refit one layer on what both programs had of all parts."""
+        """Refit the layer at `twin` on what both programs had of all parts."""
+        layer, twins = self.layers[twin], self.sides.removal.twins
         taken = [
-            {**shelf.take((twin, number)), **shelf.take((twin, number, "read"))}
+            put_together([shelf.take((twins[node], number)) for node in layer.nodes])
+            | shelf.take((twin, number, "read"))
             for number in range(len(self.parts))
         ]
         seen = sum(
@@ -203,7 +212,7 @@ class _Run:
             if not part.held_out
         )
         rows = put_together(taken)
-        return self.layers[twin].refit(self.sides, rows, seen, self.ridge)
+        return layer.refit(self.sides, rows, seen, self.ridge)
 
 
 class _Recalled(dict[fx.Node, Any]):

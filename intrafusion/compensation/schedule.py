@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx
@@ -24,27 +24,29 @@ class Stage:
 
 
 def stages(
-    graph: fx.Graph, due: Collection[fx.Node], beside: Callable[[fx.Node], fx.Node | None]
+    graph: fx.Graph, due: Mapping[fx.Node, object], beside: Callable[[fx.Node], fx.Node | None]
 ) -> tuple[Stage, ...]:
     """Run all that can be run, refit what has been reached, and so on until all is refitted.
 
     Args:
         graph: of the program.
-        due: the layers to refit; what they put out may be read only after that.
+        due: for the nodes of layers to refit, which layer it is; what they put out may be read only
+            after that. One with several nodes is refitted when the first of them is reached.
         beside: for a layer the other part of the sum that it alone goes into. Of two layers that
             are refitted for one sum, the second waits for the first, so as to make up for it.
     """
     waiting = [n for n in graph.nodes if n.op not in ("get_attr", "output")]
-    ran, fitted = set[fx.Node](), set[fx.Node]()
+    ran, fitted = set[fx.Node](), set[object]()
+    total = len(set(due.values()))
     result: list[Stage] = []
 
     def is_ready(node: fx.Node) -> bool:
         return all(s.op == "get_attr" or s in ran for s in node.all_input_nodes)
 
-    while len(fitted) < len(due):
+    while len(fitted) < total:
         running, left = list[fx.Node](), list[fx.Node]()
         for node in waiting:
-            if is_ready(node) and (node not in due or node in fitted):
+            if is_ready(node) and (node not in due or due[node] in fitted):
                 running.append(node)
                 ran.add(node)
             else:
@@ -52,9 +54,10 @@ def stages(
         waiting = left
         fits: list[fx.Node] = []
         for node in waiting:
-            if node in due and is_ready(node) and beside(node) not in fits:
+            open_ = node in due and due[node] not in fitted
+            if open_ and is_ready(node) and beside(node) not in fits:
                 fits.append(node)
-        fitted.update(fits)
+                fitted.add(due[node])
         nodes = tuple(with_ends(running, ran))
         gone = {source for _, ended in nodes for source in ended}
         leaves = tuple(node for node in running if node not in gone)

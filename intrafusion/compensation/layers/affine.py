@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +37,10 @@ class Affine(Layer):
     makes_up = True
 
     def __init__(self, node: fx.Node) -> None:
+        """`readers` and `keeps_bias` are for those with one weight in several places."""
         super().__init__(node)
+        self.readers: Sequence[fx.Node] = self.nodes
+        self.keeps_bias = False
         self.convolves = name_of(node) == "convolution"
         self.channel_dim = 1 if self.convolves else -1
         self.groups: int = arguments(node)[8] if self.convolves else 1
@@ -89,7 +93,13 @@ class Affine(Layer):
         return sides.fused(by_group, self.weight, self.out_dim).reshape(len(rows), -1)
 
     def watch(
-        self, sides: Sides, values: Values, skip: fx.Node | None, share: float, generator: Any
+        self,
+        node: fx.Node,
+        sides: Sides,
+        values: Values,
+        skip: fx.Node | None,
+        share: float,
+        generator: Any,
     ) -> Record:
         value: Tensor = values[self.node]
         wide = self.is_wide(sides)
@@ -112,15 +122,18 @@ class Affine(Layer):
     ) -> dict[str, Tensor]:
         twins = sides.removal.twins
         value: Tensor = values[twins[self.source]]
-        rows = {"read": self._input_rows(sides, value, record)}
+        rows = {"read": self.input_rows(sides, value, record)}
         if skip is not None:
             rows["added"] = output_rows(values[twins[skip]], self.channel_dim, record.picks)
         if record.more is not None:
             rows["after"] = output_rows(value, self.channel_dim, record.more)
         return rows
 
-    def _input_rows(self, sides: Sides, value: Tensor, record: Record) -> Tensor:
-        """What the layer reads for the picked outputs: (rows, groups, inputs · taps)."""
+    def input_rows(self, sides: Sides, value: Tensor, record: Record) -> Tensor:
+        """What the layer reads of `value` for the outputs of `record`.
+
+        (rows, groups, inputs · taps)
+        """
         if not self.convolves:
             return output_rows(value, self.channel_dim, record.picks)[:, None]
         given = arguments(sides.removal.twins[self.node])
@@ -130,18 +143,23 @@ class Affine(Layer):
 
     def refit(self, sides: Sides, rows: dict[str, Tensor], seen: int, ridge: float) -> Fit:
         weight, intercept = sides.tensors[self.weight], self.bias is not None
+        if self.bias is not None and self.keeps_bias:
+            rows, intercept = {**rows, "wanted": rows["wanted"] - sides.tensors[self.bias]}, False
         added = rows.get("added")
         wanted = rows["wanted"] if added is None else rows["wanted"] - added
-        reader = self.node if added is None else next(iter(self.node.users))
-        fitted = Rows(rows["read"], wanted, added, *flat_parts(reader))
+        readers = self.readers if added is None else self.node.users
+        flat = {flat_parts(reader) for reader in readers}
+        alike = len(flat) == 1 and not self.keeps_bias
+        low, high = flat.pop() if alike else (None, None)
+        fitted = Rows(rows["read"], wanted, added, low, high)
         if "before" in rows:
-            solution, fit = self._fit_channels(sides, fitted, rows, seen, ridge)
+            solution, fit = self._fit_channels(sides, fitted, rows, seen, ridge, intercept)
         else:
             prior = self.prior(sides, fitted.read.shape[1])
             solution, fit = fit_rows(fitted, seen, prior, ridge, intercept=intercept)
         sides.tensors[self.weight] = self.tensor(solution.weight, weight)
-        if self.bias is not None and solution.bias is not None:
-            sides.tensors[self.bias] = solution.bias.to(weight)
+        if intercept and solution.bias is not None:
+            sides.tensors[str(self.bias)] = solution.bias.to(weight)
         return fit
 
     def prior(self, sides: Sides, groups: int) -> Tensor:
@@ -149,7 +167,13 @@ class Affine(Layer):
         return self.matrix(sides.tensors[self.weight], groups)
 
     def _fit_channels(
-        self, sides: Sides, fitted: Rows, rows: dict[str, Tensor], seen: int, ridge: float
+        self,
+        sides: Sides,
+        fitted: Rows,
+        rows: dict[str, Tensor],
+        seen: int,
+        ridge: float,
+        intercept: bool,
     ) -> tuple[Solution, Fit]:
         """W·B: the original weight, its outputs fused, reading through B (i, i′).
 
@@ -175,5 +199,5 @@ class Affine(Layer):
         weight = torch.einsum("i...o,ij->oj...", fused, matrix.to(fused)).flatten(1)[None]
         first = fitted[:seen]
         offset = (first.wanted - Solution(weight, None)(first.read)).double().mean(0)
-        solution = Solution(weight, offset if self.bias is not None else None)
+        solution = Solution(weight, offset if intercept else None)
         return solution, fit_of(solution, fitted, seen)

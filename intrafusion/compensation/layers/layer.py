@@ -105,6 +105,16 @@ class Layer(ABC):
         return found
 
     @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """All nodes that it stands at."""
+        return (self.node,)
+
+    @property
+    def sources(self) -> tuple[fx.Node, ...]:
+        """The nodes that it reads there."""
+        return (self.source,)
+
+    @property
     @abstractmethod
     def can_be_refitted(self) -> bool:
         """Whether it has tensors of its own to change."""
@@ -115,11 +125,18 @@ class Layer(ABC):
 
     @abstractmethod
     def watch(
-        self, sides: Sides, values: Values, skip: fx.Node | None, share: float, generator: Any
+        self,
+        node: fx.Node,
+        sides: Sides,
+        values: Values,
+        skip: fx.Node | None,
+        share: float,
+        generator: Any,
     ) -> Record:
         """What the original has here.
 
         Args:
+            node: which of the layer's nodes it is that has just run.
             sides: the two programs.
             values: of the original, this layer's output included.
             skip: what the layer's output is added to, where the layer makes up for it too.
@@ -131,7 +148,10 @@ class Layer(ABC):
     def read(
         self, sides: Sides, values: Values, skip: fx.Node | None, record: Record
     ) -> dict[str, Tensor]:
-        """What the compressed program has here, this layer's output not yet: more named rows."""
+        """What the compressed program has here, this layer's output not yet: more named rows.
+
+        Asked once, at the node that is reached first.
+        """
 
     @abstractmethod
     def refit(self, sides: Sides, rows: dict[str, Tensor], seen: int, ridge: float) -> Fit:
@@ -167,4 +187,6 @@ def rows_of(share: float, total: int = MAX_ROWS) -> int:
 
 def put_together(records: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The rows of all parts, name by name."""
+    if len(records) == 1:
+        return records[0]
     return {name: torch.cat([rows[name] for rows in records]) for name in records[0]}

@@ -43,7 +43,13 @@ class Norm(Layer):
         return one_wide and all(tensor is not None for tensor in self.tensors)
 
     def watch(
-        self, sides: Sides, values: Values, skip: fx.Node | None, share: float, generator: Any
+        self,
+        node: fx.Node,
+        sides: Sides,
+        values: Values,
+        skip: fx.Node | None,
+        share: float,
+        generator: Any,
     ) -> Record:
         value: Tensor = values[self.node]
         picks = pick(value.shape, self.channel_dim, rows_of(share), generator)

@@ -81,7 +81,13 @@ class Recurrent(Layer):
         return reads_changed or any(sides.loses(names[1], 1) for names in self.ways)
 
     def watch(
-        self, sides: Sides, values: Values, skip: fx.Node | None, share: float, generator: Any
+        self,
+        node: fx.Node,
+        sides: Sides,
+        values: Values,
+        skip: fx.Node | None,
+        share: float,
+        generator: Any,
     ) -> Record:
         value: Tensor = values[self.source]
         ways = self.ways
