@@ -101,8 +101,8 @@ class CompressionSpec(SpecModel):
     sparsity: Share | None = Field(
         default=None,
         description=(
-            "Budget: share of the selected groups' units to remove; 0.5 if no budget is named. "
-            "`sparsity`, `parameters` and `macs` may stand together, and all are kept."
+            "Share of the selected groups' units to remove: the budget, of 0.5, if no other is "
+            "named. `sparsity`, `parameters` and `macs` may stand together, and all are kept."
         ),
         examples=[0.5],
     )
