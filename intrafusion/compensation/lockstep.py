@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 from intrafusion.batches import samples_at_a_time
 from intrafusion.channels import Analysis, Removal
-from intrafusion.compensation.layers import Fit, Layer, Record, Sides, layers_of
+from intrafusion.compensation.layers import Fit, Layer, Place, Record, Sides, layers_of
 from intrafusion.compensation.layers.flat import added_to
 from intrafusion.compensation.layers.layer import put_together
 from intrafusion.compensation.parts import parts
@@ -155,9 +155,8 @@ class _Run:
                     values[node] = _execute(node, values, self.sides.original)
                 if node in watched:
                     twin = watched[node]
-                    record = self.layers[twin].watch(
-                        node, self.sides, values, self.skips.get(twin), part.share, self.generator
-                    )
+                    place = Place(node, values, self.skips.get(twin), part.share, self.generator)
+                    record = self.layers[twin].watch(self.sides, place)
                     shelf.put((twin, number), record.rows)
                     self.records[twin, number] = replace(record, rows={})
                 for source in ended:

@@ -9,13 +9,13 @@ from torch import fx
 
 from intrafusion.compensation.layers.addmm import Addmm
 from intrafusion.compensation.layers.affine import Affine
-from intrafusion.compensation.layers.layer import Fit, Layer, Record, Sides
+from intrafusion.compensation.layers.layer import Fit, Layer, Place, Record, Sides
 from intrafusion.compensation.layers.norm import Norm
 from intrafusion.compensation.layers.recurrent import Recurrent
 from intrafusion.compensation.layers.shared import Shared
 from intrafusion.program.nodes import count_uses, name_of
 
-__all__ = ["Fit", "Layer", "Record", "Sides", "layer_of", "layers_of"]
+__all__ = ["Fit", "Layer", "Place", "Record", "Sides", "layer_of", "layers_of"]
 
 KINDS: dict[str, type[Layer]] = {
     "linear": Affine,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -15,6 +14,7 @@ from intrafusion.compensation.layers.layer import (
     MAX_ROWS,
     Fit,
     Layer,
+    Place,
     Record,
     Sides,
     Values,
@@ -92,29 +92,21 @@ class Affine(Layer):
         by_group = rows.reshape(-1, weight.shape[1])
         return sides.fused(by_group, self.weight, self.out_dim).reshape(len(rows), -1)
 
-    def watch(
-        self,
-        node: fx.Node,
-        sides: Sides,
-        values: Values,
-        skip: fx.Node | None,
-        share: float,
-        generator: Any,
-    ) -> Record:
-        value: Tensor = values[self.node]
+    def watch(self, sides: Sides, place: Place) -> Record:
+        value: Tensor = place.values[self.node]
         wide = self.is_wide(sides)
-        count = rows_of(share)
+        count = rows_of(place.share)
         if wide:
-            count = rows_of(share, MAX_ROWS * WIDE // sides.tensors[self.weight][0].numel())
-        picks = pick(value.shape, self.channel_dim, count, generator)
+            count = rows_of(place.share, MAX_ROWS * WIDE // sides.tensors[self.weight][0].numel())
+        picks = pick(value.shape, self.channel_dim, count, place.generator)
         wanted = output_rows(value, self.channel_dim, picks)
-        if skip is not None:
-            wanted = wanted + output_rows(values[skip], self.channel_dim, picks)
+        if place.skip is not None:
+            wanted = wanted + output_rows(place.values[place.skip], self.channel_dim, picks)
         rows = {"wanted": self.wanted(sides, wanted)}
         if not wide:
             return Record(rows, picks)
-        before: Tensor = values[self.source]
-        more = pick(before.shape, self.channel_dim, rows_of(share), generator)
+        before: Tensor = place.values[self.source]
+        more = pick(before.shape, self.channel_dim, rows_of(place.share), place.generator)
         return Record({**rows, "before": output_rows(before, self.channel_dim, more)}, picks, more)
 
     def read(

@@ -57,6 +57,25 @@ class Sides:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The original on one part of the samples, where a node of a layer has just run.
+
+    Attributes:
+        node: which of the layer's nodes it is.
+        values: of the original, this node's included.
+        skip: what the layer's output is added to, where the layer makes up for it too.
+        share: of all samples that these are.
+        generator: of the choice of positions.
+    """
+
+    node: fx.Node
+    values: Values
+    skip: fx.Node | None
+    share: float
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
 class Record:
     """What a layer looked at in the original, for one part of the samples.
 
@@ -124,24 +143,12 @@ class Layer(ABC):
         return reads_changed
 
     @abstractmethod
-    def watch(
-        self,
-        node: fx.Node,
-        sides: Sides,
-        values: Values,
-        skip: fx.Node | None,
-        share: float,
-        generator: Any,
-    ) -> Record:
+    def watch(self, sides: Sides, place: Place) -> Record:
         """What the original has here.
 
         Args:
-            node: which of the layer's nodes it is that has just run.
             sides: the two programs.
-            values: of the original, this layer's output included.
-            skip: what the layer's output is added to, where the layer makes up for it too.
-            share: of all samples that these are.
-            generator: of the choice of positions.
+            place: the original, where one of the layer's nodes has just run.
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from intrafusion.compensation.layers.flat import flat_parts
 from intrafusion.compensation.layers.layer import (
     Fit,
     Layer,
+    Place,
     Record,
     Sides,
     Values,
@@ -42,17 +43,9 @@ class Norm(Layer):
         one_wide = name_of(self.node) != "layer_norm" or len(arguments(self.node)[1]) == 1
         return one_wide and all(tensor is not None for tensor in self.tensors)
 
-    def watch(
-        self,
-        node: fx.Node,
-        sides: Sides,
-        values: Values,
-        skip: fx.Node | None,
-        share: float,
-        generator: Any,
-    ) -> Record:
-        value: Tensor = values[self.node]
-        picks = pick(value.shape, self.channel_dim, rows_of(share), generator)
+    def watch(self, sides: Sides, place: Place) -> Record:
+        value: Tensor = place.values[self.node]
+        picks = pick(value.shape, self.channel_dim, rows_of(place.share), place.generator)
         wanted = output_rows(value, self.channel_dim, picks)
         return Record({"wanted": sides.fused(wanted, str(self.tensors[0]), 0)}, picks)
 

@@ -14,7 +14,6 @@ state gives and not what is read, is two regressions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -24,6 +23,7 @@ from intrafusion.compensation.layers.layer import (
     MAX_ROWS,
     Fit,
     Layer,
+    Place,
     Record,
     Sides,
     Values,
@@ -80,26 +80,18 @@ class Recurrent(Layer):
     def is_due(self, sides: Sides, *, reads_changed: bool) -> bool:
         return reads_changed or any(sides.loses(names[1], 1) for names in self.ways)
 
-    def watch(
-        self,
-        node: fx.Node,
-        sides: Sides,
-        values: Values,
-        skip: fx.Node | None,
-        share: float,
-        generator: Any,
-    ) -> Record:
-        value: Tensor = values[self.source]
+    def watch(self, sides: Sides, place: Place) -> Record:
+        value: Tensor = place.values[self.source]
         ways = self.ways
         wide = sum(sides.original[names[0]].shape[0] for names in ways)
-        count = rows_of(share, min(MAX_ROWS, NUMBERS // wide))
-        picks = pick(value.shape, -1, count, generator)
+        count = rows_of(place.share, min(MAX_ROWS, NUMBERS // wide))
+        picks = pick(value.shape, -1, count, place.generator)
         rows: dict[str, list[Tensor]] = {
             name: [] for name in ("wanted", "new", "before", "between")
         }
         for first in range(0, len(ways), self.directions):
             read = output_rows(value, -1, picks)
-            states = self._states(sides.original, values, value, first)
+            states = self._states(sides.original, place.values, value, first)
             for names, (state, before) in zip(ways[first:], states, strict=False):
                 own = [sides.original[name] for name in names]
                 earlier = output_rows(before, -1, picks)

@@ -9,12 +9,12 @@ layers do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor, fx
 
 from intrafusion.compensation.layers.affine import Affine
-from intrafusion.compensation.layers.layer import Fit, Layer, Record, Sides, Values
+from intrafusion.compensation.layers.layer import Fit, Layer, Place, Record, Sides, Values
 from intrafusion.compensation.rows import output_rows
 
 
@@ -49,19 +49,10 @@ class Shared(Layer):
     def can_be_refitted(self) -> bool:
         return self._first.can_be_refitted and self._first.groups == 1
 
-    def watch(
-        self,
-        node: fx.Node,
-        sides: Sides,
-        values: Values,
-        skip: fx.Node | None,
-        share: float,
-        generator: Any,
-    ) -> Record:
-        member = self._members[node]
-        share /= len(self._members)
-        record = member.watch(node, sides, values, None, share, generator)
-        value: Tensor = values[member.source]
+    def watch(self, sides: Sides, place: Place) -> Record:
+        member = self._members[place.node]
+        record = member.watch(sides, replace(place, share=place.share / len(self._members)))
+        value: Tensor = place.values[member.source]
         staying = sides.removal.staying.get((member.weight, member.in_dim))
         if staying is not None:
             value = value.index_select(member.channel_dim, staying.to(value.device))

@@ -98,9 +98,9 @@ def test_they_are_refitted_too(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_wide_ones_are_refitted_by_one_matrix_for_all_taps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lockstep, "layers_of", own_alone)
-    without, _ = compressed("pyramid")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(lockstep, "layers_of", own_alone)
+        without, _ = compressed("pyramid")
     monkeypatch.setattr(affine, "WIDE", 10)
     assert compressed("pyramid")[0] < 0.9 * without
 
