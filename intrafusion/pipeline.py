@@ -31,7 +31,7 @@ from intrafusion.clock import Clock
 from intrafusion.compensation import joint, refit, restored_spread
 from intrafusion.devices import chosen, wait_for
 from intrafusion.dry_run import check_plannable
-from intrafusion.evaluation import evaluate, macs
+from intrafusion.evaluation import evaluate
 from intrafusion.folding import Folded, fold_batch_norm
 from intrafusion.fusion import fuse, selection_map
 from intrafusion.heads import heads_of, turn_heads
@@ -340,7 +340,7 @@ def _refit_jointly(
     steps = job.spec.joint_steps
     if steps is None:
         most = joint.STEPS if job.spec.limit is None else joint.STEPS_OF_A_TRY
-        steps = joint.affordable_steps(macs(job.program), macs(compressed), compressed.device, most)
+        steps = joint.affordable_steps(job.program, compressed, most)
     if not steps:
         return compressed, compensation
     with job.clock.step("refit jointly", steps):

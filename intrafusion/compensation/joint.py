@@ -1,10 +1,10 @@
 """The joint refit: all layers at once, to the original's outputs on the same samples.
 
 The lockstep fits each layer to what the original has there, and so cannot trade an error in one
-layer for a smaller one in the next. From its result, a few hundred steps of gradient descent on
-the distance between both programs' outputs do. No labels are used: wanted is what the original
-says, which may be asked about any input, so samples are mixed with each other to stretch them.
-What has become better on samples kept out of the fit is kept, else nothing.
+layer for a smaller one in the next. From its result, some hundred steps of gradient descent
+(`descent.py`) on the distance between both programs' outputs do. No labels are used: wanted is
+what the original says, which may be asked about any input, so samples are mixed with each other to
+stretch them. What has become better on samples kept out of the fit is kept, else nothing.
 
 Samples that were made up are not what the network will see, and outputs that agree on them may
 differ elsewhere. There it helps to ask for more: that the layers within read what they read in the
@@ -22,16 +22,18 @@ from torch import Tensor
 
 from intrafusion.batches import held_out, in_parts, samples_at_a_time
 from intrafusion.channels.walk import walk
+from intrafusion.compensation.descent import OrthogonalDescent, macs_of_a_step
 from intrafusion.compensation.landmarks import Landmark, landmarks, with_insides
 from intrafusion.compensation.parts import HOLDOUT
 from intrafusion.effort import affordable_times
+from intrafusion.evaluation import macs
 from intrafusion.program import Program
 from intrafusion.program.precision import is_real
 
 BATCH = 64
-RATE = 3e-3
-"""Adam's first rate, as a multiple of the root of the error: it moves every parameter by about the
-rate, and the nearer the outputs are, the less there is to move."""
+RATE = 0.025
+"""How far the first step moves each parameter, as a share of its size and a multiple of the root of
+the error: the nearer the outputs are, the less there is to move."""
 MIXED = 0.5
 """A sample is mixed with at most this share of another."""
 INSIDE = 1.0
@@ -62,14 +64,14 @@ class JointRefit:
     error_after: float
 
 
-def affordable_steps(
-    macs_before: int, macs_after: int, device: torch.device, most: int = STEPS
-) -> int:
-    """As many steps as are affordable on `device`, at most `most`; 0 if too few are.
+def affordable_steps(original: Program, compressed: Program, most: int = STEPS) -> int:
+    """As many steps as are affordable where `compressed` is, at most `most`; 0 if too few are.
 
     A step runs the original once, and the compressed program forward and backward.
     """
-    steps = min(most, affordable_times(BATCH * (macs_before + 3 * macs_after), device))
+    passes = BATCH * (macs(original) + 3 * macs(compressed))
+    moving = macs_of_a_step(compressed.tensors[name] for name in compressed.trainable)
+    steps = min(most, affordable_times(passes + moving, compressed.device))
     return steps if steps >= FEWEST_STEPS else 0
 
 
@@ -83,7 +85,7 @@ def refit_jointly(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> JointRefit:
-    """Lower the distance between the outputs by `steps` steps of Adam with a falling rate.
+    """Lower the distance between the outputs by `steps` steps of descent at a falling rate.
 
     Args:
         original: the program to follow.
@@ -107,7 +109,7 @@ def refit_jointly(
     scales = [_scale(output) for output in wanted]
     generator = torch.Generator().manual_seed(seed)
     before = best = student.error(unseen, wanted, scales, size)
-    optimiser = torch.optim.Adam(student.parameters, lr=RATE * before**0.5)
+    optimiser = OrthogonalDescent(student.parameters, RATE * before**0.5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     result = compressed
     for step in range(1, steps + 1):

@@ -7,7 +7,10 @@ import torch
 
 from intrafusion import CompressionSpec, Dataset, compress
 from intrafusion.compensation import joint
+from intrafusion.compensation.descent import macs_of_a_step
 from intrafusion.compensation.joint import affordable_steps, refit_jointly
+from intrafusion.effort import AFFORDABLE
+from intrafusion.evaluation import macs
 from intrafusion.program import Program
 from tests.intrafusion.compensation.insides import insides
 from tests.intrafusion.programs import example, program_of
@@ -54,12 +57,17 @@ def test_what_gets_worse_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refitted.error_after == refitted.error_before
 
 
-def test_it_runs_unasked_as_long_as_is_cheap() -> None:
-    cpu = torch.device("cpu")
-    assert affordable_steps(10**7, 5 * 10**6, cpu) == joint.STEPS
-    assert affordable_steps(10**7, 5 * 10**6, cpu, joint.STEPS_OF_A_TRY) == joint.STEPS_OF_A_TRY
-    assert joint.FEWEST_STEPS < affordable_steps(2 * 10**8, 10**8, cpu) < joint.STEPS
-    assert affordable_steps(4 * 10**9, 2 * 10**9, cpu) == 0
+def test_it_runs_unasked_as_long_as_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = program_of("vgg")
+    a_step = joint.BATCH * 4 * macs(program) + macs_of_a_step(program.tensors.values())
+    for steps, expected in ((5000, joint.STEPS), (200, 200), (50, 0)):
+        monkeypatch.setitem(AFFORDABLE, "cpu", a_step * (steps + 0.5))
+        assert affordable_steps(program, program) == pytest.approx(expected, rel=0.05)
+    monkeypatch.setitem(AFFORDABLE, "cpu", a_step * 5000)
+    assert affordable_steps(program, program, joint.STEPS_OF_A_TRY) == joint.STEPS_OF_A_TRY
+
+
+def test_a_number_of_steps_may_be_asked_for() -> None:
     few = Dataset((example(4),))
     report = compress(program_of("vgg"), CompressionSpec(joint_steps=7), few).report
     assert report.compensation.joint_steps == 7
