@@ -42,8 +42,9 @@ def as_markdown(rows: Sequence[Row], machine: str) -> str:
             "all channels that goes. Peers remove it from every group alike, and are shown with "
             "those of their choices that do best on 5,000 held-out training samples. Ours is the "
             "default of the spec, which shares the loss between groups and so keeps more MACs: it "
-            "stands here also with as many MACs as an even share leaves. Of several seeds the mean "
-            "is shown, with the range. A peer without a figure made a network that does not run."
+            "stands here also with no more parameters and MACs than an even share leaves. Of "
+            "several seeds the mean is shown, with the range. A peer without a figure made a "
+            "network that does not run."
         ),
     ]
     for network, own in groupby(rows, key=lambda row: row.network):
