@@ -47,7 +47,7 @@ class OrthogonalDescent(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     size = parameter.square().mean().sqrt()
-                    parameter.sub_(self._direction(parameter) * (size * group["lr"]))
+                    parameter.sub_(self._direction(parameter).mul_(size * group["lr"]))
 
     def _direction(self, parameter: Tensor) -> Tensor:
         """Where to go, with a root mean square of about 1."""
@@ -62,8 +62,9 @@ class OrthogonalDescent(torch.optim.Optimizer):
         square: Tensor = state.setdefault("square", torch.zeros_like(gradient))
         square.lerp_(gradient.square(), 1 - SQUARES)
         state["step"] = count = int(state.get("step", 0)) + 1
-        spread = (square / (1 - SQUARES**count)).sqrt()
-        return mean / (1 - MOMENTUM**count) / (spread + torch.finfo(spread.dtype).tiny)
+        spread = (square / (1 - SQUARES**count)).sqrt_()
+        spread.mul_(1 - MOMENTUM**count).add_(torch.finfo(spread.dtype).tiny)
+        return mean / spread
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:

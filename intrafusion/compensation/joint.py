@@ -30,7 +30,8 @@ from intrafusion.evaluation import macs
 from intrafusion.program import Program
 from intrafusion.program.precision import is_real
 
-BATCH = 64
+BATCH, SMALLEST_BATCH = 64, 16
+"""Samples of a step. What is affordable goes into more steps first, then into larger ones."""
 RATE = 0.025
 """How far the first step moves each parameter, as a share of its size and a multiple of the root of
 the error: the nearer the outputs are, the less there is to move."""
@@ -40,7 +41,7 @@ INSIDE = 1.0
 """What a relative distance inside counts beside one of the outputs."""
 CHECKS = 10
 """How often the samples kept out are looked at."""
-STEPS, FEWEST_STEPS, STEPS_OF_A_TRY = 1000, 100, 300
+STEPS, FEWEST_STEPS, STEPS_OF_A_TRY = 1000, 60, 300
 """Unasked at most so many, and none where fewer are affordable than make a difference. Networks
 that are only tried in a search for the smallest get fewer."""
 LOOKED_AT = 512
@@ -65,14 +66,29 @@ class JointRefit:
 
 
 def affordable_steps(original: Program, compressed: Program, most: int = STEPS) -> int:
-    """As many steps as are affordable where `compressed` is, at most `most`; 0 if too few are.
-
-    A step runs the original once, and the compressed program forward and backward.
-    """
-    passes = BATCH * (macs(original) + 3 * macs(compressed))
-    moving = macs_of_a_step(compressed.tensors[name] for name in compressed.trainable)
-    steps = min(most, affordable_times(passes + moving, compressed.device))
+    """As many steps as are affordable where `compressed` is, at most `most`; 0 if too few are."""
+    cost = _macs_of_a_step(original, compressed)
+    steps = min(most, affordable_times(cost(SMALLEST_BATCH), compressed.device))
     return steps if steps >= FEWEST_STEPS else 0
+
+
+def affordable_batch(original: Program, compressed: Program, steps: int) -> int:
+    """How many samples each of so many steps may have."""
+    cost = _macs_of_a_step(original, compressed)
+    for batch in range(BATCH, SMALLEST_BATCH, -1):
+        if affordable_times(cost(batch), compressed.device) >= steps:
+            return batch
+    return SMALLEST_BATCH
+
+
+def _macs_of_a_step(original: Program, compressed: Program) -> Callable[[int], int]:
+    """What a step costs with so many samples.
+
+    It runs the original once, the compressed program forward and backward, and moves its weights.
+    """
+    passes = macs(original) + 3 * macs(compressed)
+    moving = macs_of_a_step(compressed.tensors[name] for name in compressed.trainable)
+    return lambda samples: samples * passes + moving
 
 
 def refit_jointly(
@@ -91,7 +107,7 @@ def refit_jointly(
         original: the program to follow.
         compressed: the program to correct; buffers and what is frozen in its graph stay.
         samples: one tensor per input, (samples, …).
-        steps: how many.
+        steps: how many, of as many samples as are affordable.
         look_inside: bring near not only the outputs but what every layer reads; for samples that
             were made up.
         seed: of the choice and the mixing of samples.
@@ -108,18 +124,19 @@ def refit_jointly(
     wanted = _outputs(original, unseen, size)
     scales = [_scale(output) for output in wanted]
     generator = torch.Generator().manual_seed(seed)
+    batch = affordable_batch(original, compressed, steps)
     before = best = student.error(unseen, wanted, scales, size)
     optimiser = OrthogonalDescent(student.parameters, RATE * before**0.5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     result = compressed
     for step in range(1, steps + 1):
-        batch = _mixed(seen, generator)
+        mixed = _mixed(seen, batch, generator)
         optimiser.zero_grad()
-        for part in in_parts(batch, size):
+        for part in in_parts(mixed, size):
             loss = student.distance(part, *teacher(part), scales)
             gradients = torch.autograd.grad(loss, student.parameters, materialize_grads=True)
             for parameter, gradient in zip(student.parameters, gradients, strict=True):
-                share = gradient * (len(part[0]) / len(batch[0]))
+                share = gradient * (len(part[0]) / len(mixed[0]))
                 parameter.grad = share if parameter.grad is None else parameter.grad + share
         optimiser.step()
         schedule.step()
@@ -214,20 +231,20 @@ def _outputs(program: Program, samples: Sequence[Tensor], size: int) -> tuple[An
     )
 
 
-def _mixed(samples: Sequence[Tensor], generator: torch.Generator) -> tuple[Tensor, ...]:
+def _mixed(samples: Sequence[Tensor], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """A batch of samples, real inputs mixed with those of other samples."""
     count = len(samples[0])
-    chosen = torch.randint(count, (min(BATCH, count),), generator=generator)
+    chosen = torch.randint(count, (min(batch, count),), generator=generator)
     others = torch.randint(count, chosen.shape, generator=generator)
     shares = torch.rand(chosen.shape, generator=generator) * MIXED
-    batch = []
+    mixed = []
     for x in samples:
         part = x[chosen]
         if is_real(x):
             share = shares.to(x).reshape(-1, *[1] * (x.dim() - 1))
             part = torch.lerp(part, x[others], share)
-        batch.append(part)
-    return tuple(batch)
+        mixed.append(part)
+    return tuple(mixed)
 
 
 def _scale(output: Any) -> Tensor:

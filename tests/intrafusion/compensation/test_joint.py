@@ -8,7 +8,7 @@ import torch
 from intrafusion import CompressionSpec, Dataset, compress
 from intrafusion.compensation import joint
 from intrafusion.compensation.descent import macs_of_a_step
-from intrafusion.compensation.joint import affordable_steps, refit_jointly
+from intrafusion.compensation.joint import affordable_batch, affordable_steps, refit_jointly
 from intrafusion.effort import AFFORDABLE
 from intrafusion.evaluation import macs
 from intrafusion.program import Program
@@ -59,12 +59,14 @@ def test_what_gets_worse_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_runs_unasked_as_long_as_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     program = program_of("vgg")
-    a_step = joint.BATCH * 4 * macs(program) + macs_of_a_step(program.tensors.values())
-    for steps, expected in ((5000, joint.STEPS), (200, 200), (50, 0)):
-        monkeypatch.setitem(AFFORDABLE, "cpu", a_step * (steps + 0.5))
-        assert affordable_steps(program, program) == pytest.approx(expected, rel=0.05)
-    monkeypatch.setitem(AFFORDABLE, "cpu", a_step * 5000)
-    assert affordable_steps(program, program, joint.STEPS_OF_A_TRY) == joint.STEPS_OF_A_TRY
+    sample, moving = 4 * macs(program), macs_of_a_step(program.tensors.values())
+    for steps, batch in ((1000, 64), (1000, 30), (200, 16)):
+        monkeypatch.setitem(AFFORDABLE, "cpu", (sample * (batch + 0.5) + moving) * steps)
+        assert affordable_steps(program, program) == pytest.approx(steps, rel=0.05)
+        assert affordable_batch(program, program, steps) == pytest.approx(batch, abs=1)
+        assert affordable_steps(program, program, 100) == 100
+    monkeypatch.setitem(AFFORDABLE, "cpu", sample * joint.SMALLEST_BATCH * 50)
+    assert affordable_steps(program, program) == 0
 
 
 def test_a_number_of_steps_may_be_asked_for() -> None:
