@@ -9,7 +9,7 @@ layers into which norms were folded differ in size by orders of magnitude.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -41,30 +41,33 @@ class OrthogonalDescent(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    size = parameter.square().mean().sqrt()
-                    parameter.sub_(self._direction(parameter).mul_(size * group["lr"]))
+                if (gradient := parameter.grad) is not None:
+                    size = parameter.square().mean().sqrt() * group["lr"]
+                    parameter.sub_(self._direction(parameter, gradient).mul_(size))
 
-    def _direction(self, parameter: Tensor) -> Tensor:
+    def _direction(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         """Where to go, with a root mean square of about 1."""
-        gradient = parameter.grad
-        assert gradient is not None
-        state = self.state[parameter]
-        mean: Tensor = state.setdefault("mean", torch.zeros_like(gradient))
-        mean.lerp_(gradient, 1 - MOMENTUM)
+        mean = self._remembered(parameter, "mean").lerp_(gradient, 1 - MOMENTUM)
         if is_orthogonalised(parameter):
             ahead = torch.lerp(gradient, mean, MOMENTUM).flatten(1)
             return (orthogonalised(ahead) * math.sqrt(max(ahead.shape))).reshape(parameter.shape)
-        square: Tensor = state.setdefault("square", torch.zeros_like(gradient))
-        square.lerp_(gradient.square(), 1 - SQUARES)
+        square = self._remembered(parameter, "square").lerp_(gradient.square(), 1 - SQUARES)
+        state = self.state[parameter]
         state["step"] = count = int(state.get("step", 0)) + 1
         spread = (square / (1 - SQUARES**count)).sqrt_()
         spread.mul_(1 - MOMENTUM**count).add_(torch.finfo(spread.dtype).tiny)
         return mean / spread
+
+    def _remembered(self, parameter: Tensor, name: str) -> Tensor:
+        """A running mean over the steps, in the shape of `parameter`; nothing at first."""
+        state: dict[str, Tensor] = self.state[parameter]
+        if name not in state:
+            state[name] = torch.zeros_like(parameter)
+        return state[name]
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
