@@ -66,7 +66,7 @@ def is_worth_adding(program: Program, given: int) -> bool:
     kind = _kind(program)
     if kind is None or isinstance(kind, Noise) or kind.affordable(program) < FEWEST:
         return False
-    return given < min(kind.enough(), kind.count(program))
+    return given < min(kind.enough, kind.count(program))
 
 
 def invert(

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from intrafusion.calibration.made.inputs import has_real
-from intrafusion.calibration.made.kind import SCALES, rows_wanted
+from intrafusion.calibration.made.kind import SCALES
 from intrafusion.calibration.made.search import Aim, Distance, Searched
-from intrafusion.channels.walk import Walk
 from intrafusion.program import Program
 from intrafusion.program.nodes import name_of
 from intrafusion.program.precision import is_real
@@ -59,9 +58,6 @@ class Classes(Searched):
         scores = program.outputs(*program.example_inputs)[0]
         scored = is_real(scores) and scores.dim() == 2 and scores.shape[1] > 1
         return has_real(program) and scored and _gives_scores(program)
-
-    def wanted(self, walked: Walk) -> int:
-        return rows_wanted(walked)
 
     def aim(self, program: Program) -> Aim:
         return Sure(program)

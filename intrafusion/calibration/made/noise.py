@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from intrafusion.calibration.made.inputs import drawn, has_real, kept
-from intrafusion.calibration.made.kind import FEWEST, MOST, SCALES, Kind, Made, Progress
-from intrafusion.channels.walk import Walk
+from intrafusion.calibration.made.kind import FEWEST, SCALES, Kind, Made, Progress
 from intrafusion.program import Program
 from intrafusion.program.precision import is_real
 
@@ -37,9 +36,6 @@ class Noise(Kind):
 
     def passes(self, program: Program) -> int:
         return 1
-
-    def wanted(self, walked: Walk) -> int:
-        return MOST
 
     def make(self, program: Program, count: int, seed: int, progress: Progress) -> Made:
         scale = ABOVE * audible(program, seed) if has_real(program) else 1.0

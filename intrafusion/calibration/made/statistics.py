@@ -16,7 +16,6 @@ from torch import Tensor, fx
 from intrafusion.calibration.made.inputs import has_real
 from intrafusion.calibration.made.kind import SAMPLES, SCALES
 from intrafusion.calibration.made.search import Aim, Distance, Searched
-from intrafusion.channels.walk import Walk
 from intrafusion.program import Program
 from intrafusion.program.nodes import arguments, name_of, tensor_name
 
@@ -30,13 +29,11 @@ class Statistics(Searched):
     """Every batch norm sees the mean and the variance that it remembers."""
 
     name = "statistics"
+    wanted = SAMPLES
     told = True
 
     def fits(self, program: Program) -> bool:
         return has_real(program) and bool(_norms(program))
-
-    def wanted(self, walked: Walk) -> int:
-        return SAMPLES
 
     def aim(self, program: Program) -> Aim:
         return Remembered(program)

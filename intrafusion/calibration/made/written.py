@@ -17,7 +17,7 @@ from torch import Tensor
 from intrafusion.batches import in_parts, samples_at_a_time
 from intrafusion.calibration.made.inputs import drawn, looked_up
 from intrafusion.calibration.made.kind import MOST, Kind, Made, Progress
-from intrafusion.channels.walk import Walk, walk
+from intrafusion.channels.walk import walk
 from intrafusion.errors import ErrorCode, IntraFusionError
 from intrafusion.program import Program
 from intrafusion.program.precision import is_real
@@ -31,6 +31,7 @@ class Written(Kind):
     """Windows of tokens, each drawn by the scores that the network gives it after those before."""
 
     name = "written"
+    enough = MOST
     loss = (
         "the network, a language model, wrote them itself: what it has not learned is not in "
         "them. A few unlabelled samples may preserve more."
@@ -41,12 +42,6 @@ class Written(Kind):
 
     def passes(self, program: Program) -> int:
         return _able(program).steps
-
-    def wanted(self, walked: Walk) -> int:
-        return MOST
-
-    def enough(self) -> int:
-        return MOST
 
     def make(self, program: Program, count: int, seed: int, progress: Progress) -> Made:
         writer = _able(program)

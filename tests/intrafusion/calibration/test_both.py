@@ -18,6 +18,8 @@ from intrafusion import (
     load_dataset,
 )
 from intrafusion.calibration.made import kind, search
+from intrafusion.calibration.made.classes import Classes
+from intrafusion.calibration.made.statistics import Statistics
 from intrafusion.program import Program
 from intrafusion.report import CompensationReport
 from tests.intrafusion.programs import example, program_of
@@ -38,22 +40,21 @@ def few(count: int) -> Dataset:
 
 def test_fewer_than_would_be_made_are_added_to() -> None:
     program = program_of("vgg")
-    report = compress(program, QUICK, few(kind.SAMPLES - 1)).report
+    report = compress(program, QUICK, few(Statistics.wanted - 1)).report
     both = report.compensation
-    assert f"only {kind.SAMPLES - 1} different" in report.warnings[0]
-    assert (
-        f"Beside them stand {kind.SAMPLES} that the network was made to give" in report.warnings[0]
-    )
+    warning = report.warnings[0]
+    assert f"only {Statistics.wanted - 1} different" in warning
+    assert f"Beside them stand {Statistics.wanted} that the network was made to give" in warning
     assert (both.mode, both.made_from) == ("both", "statistics")
-    assert (both.made, both.samples) == (kind.SAMPLES, 2 * kind.SAMPLES - 1)
-    enough = refitted_on(program, few(kind.SAMPLES))
-    assert (enough.mode, enough.made, enough.samples) == ("calibration", 0, kind.SAMPLES)
+    assert (both.made, both.samples) == (Statistics.wanted, 2 * Statistics.wanted - 1)
+    enough = refitted_on(program, few(Statistics.wanted))
+    assert (enough.mode, enough.made, enough.samples) == ("calibration", 0, Statistics.wanted)
 
 
 def test_it_can_be_chosen_and_left_out() -> None:
     program = program_of("vgg")
     both = refitted_on(program, few(40), QUICK.model_copy(update={"compensation": "both"}))
-    assert (both.mode, both.samples) == ("both", 40 + kind.SAMPLES)
+    assert (both.mode, both.samples) == ("both", 40 + Statistics.wanted)
     alone = QUICK.model_copy(update={"compensation": "calibration"})
     assert refitted_on(program, few(4), alone).samples == 4
 
@@ -80,7 +81,7 @@ def test_noise_is_kept_away_from_real_samples() -> None:
 
 @pytest.mark.slow
 def test_few_real_samples_are_better_with_made_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kind, "SAMPLES", 192)
+    monkeypatch.setattr(Classes, "wanted", kind.MOST)
     monkeypatch.setattr(search, "STEPS", 100)
     program = load(EXAMPLES / "mnist_mlp.pt", input_shapes=[(1, 1, 28, 28)])
     (images,) = load_dataset(EXAMPLES / "mnist_calibration.npz").inputs

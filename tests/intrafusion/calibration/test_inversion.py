@@ -21,8 +21,9 @@ from intrafusion import (
 from intrafusion.batches import held_out
 from intrafusion.calibration import inversion
 from intrafusion.calibration.inversion import invert, obstacle
-from intrafusion.calibration.made import kind, search, statistics
-from intrafusion.calibration.made.classes import shuffled_classes
+from intrafusion.calibration.made import kind, search
+from intrafusion.calibration.made.classes import Classes, shuffled_classes
+from intrafusion.calibration.made.statistics import Statistics
 from intrafusion.compensation.parts import HOLDOUT
 from intrafusion.evaluation import macs
 from intrafusion.program import Program
@@ -35,8 +36,8 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 @pytest.fixture(autouse=True)
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "STEPS", 60)
-    monkeypatch.setattr(statistics, "SAMPLES", 32)
-    monkeypatch.setattr(kind, "SAMPLES", 32)
+    monkeypatch.setattr(Statistics, "wanted", 32)
+    monkeypatch.setattr(Classes, "wanted", kind.MOST)
 
 
 def learned(network: nn.Module, inputs: Tensor) -> Program:
@@ -95,7 +96,7 @@ def test_without_batch_norms_a_classifier_is_sure_of_all_its_classes(unit: float
     program = load(network.eval(), example_inputs=(torch.randn(2, 2, 8, 8),))
     made = invert(program)
     (samples,) = made.samples
-    assert samples.shape == (kind.MOST, 2, 8, 8), "the last layer reads 288 numbers of each"
+    assert samples.shape == (kind.MOST, 2, 8, 8)
     assert made.statistics_error is None
     shares = network(samples).softmax(1)
     assert shares.argmax(1).bincount().tolist() == [kind.MOST // 4] * 4
@@ -221,11 +222,11 @@ def test_samples_held_out_are_of_all_classes(samples: int, classes: int) -> None
     assert len(wanted[~held].unique()) == min(classes, int((~held).sum()))
 
 
-def test_a_layer_that_reads_each_sample_once_gets_more_of_them() -> None:
-    def made(width: int) -> int:
-        network = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+def test_without_batch_norms_there_are_more_samples() -> None:
+    def made(*norms: nn.Module) -> int:
+        network = nn.Sequential(nn.Linear(6, 5), *norms, nn.ReLU(), nn.Linear(5, 3))
         program = load(network.eval(), input_shapes=[(1, 6)])
         return len(invert(program).samples[0])
 
-    assert made(5) == kind.SAMPLES
-    assert made(20) == kind.ROWS_PER_INPUT * 20
+    assert made(nn.BatchNorm1d(5)) == Statistics.wanted
+    assert made() == kind.MOST
