@@ -64,9 +64,9 @@ def is_worth_adding(program: Program, given: int) -> bool:
     docs/method-notes.md). Noise resembles nothing and is kept away from them.
     """
     kind = _kind(program)
-    if kind is None or isinstance(kind, Noise) or kind.affordable(program) < FEWEST:
+    if kind is None or isinstance(kind, Noise) or given >= kind.enough:
         return False
-    return given < min(kind.enough, kind.count(program))
+    return kind.affordable(program) >= FEWEST and given < kind.count(program)
 
 
 def invert(
